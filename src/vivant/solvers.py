@@ -1,0 +1,54 @@
+"""Samplers over a list of levels. Each step asks the denoiser once; none knows how the network is parameterised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .priors.protocol import Denoiser
+from .process import Level, Video
+
+Solver = Callable[[Denoiser, Video, Sequence[Level]], Video]
+
+
+def ddim(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
+    """Deterministic DDIM (Song et al. 2021, eq. 12 with η = 0): z' = a'·x̂0 + s'·ε̂.
+
+    `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. On a flow grid this is Euler's method.
+    """
+    for now, after in zip(levels, levels[1:], strict=False):
+        x0, eps = denoise(z, now)
+        z = after.a * x0 + after.s * eps
+    return z
+
+
+def dpmpp_2m(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), the data-prediction multistep solver.
+
+    `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. With λ = ln(a/s), h = λ' - λ:
+    z' = (s'/s)·z - a'·(e^(-h) - 1)·D. The first step and the
+    last (s' = 0) are first order, as in diffusers with `final_sigmas_type="zero"`. a = 0 (zero terminal SNR) is allowed.
+    """
+    previous: Video | None = None
+    h_before = math.inf
+    for i, (now, after) in enumerate(zip(levels, levels[1:], strict=False)):
+        x0, _ = denoise(z, now)
+        h = _log_snr(after) - _log_snr(now)
+        target = x0
+        last = i == len(levels) - 2
+        if previous is not None and not last and math.isfinite(h_before):
+            r = h_before / h
+            target = x0 + (x0 - previous) / (2 * r)
+        shrink = math.exp(-h) if math.isfinite(h) else 0.0
+        z = (after.s / now.s) * z + after.a * (1 - shrink) * target
+        previous, h_before = x0, h
+    return z
+
+
+def _log_snr(level: Level) -> float:
+    if level.s == 0:
+        return math.inf
+    return math.log(level.a / level.s) if level.a > 0 else -math.inf
+
+
+SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}

@@ -1,0 +1,144 @@
+"""The embedded prior behind the seam: its latents are motion, and paint stays paint because `decode` warps the painting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from ...data.captions import SUBJECTS
+from ...errors import PromptError
+from ...process import Level, Prediction, Video, coefficients, recover
+from ...shot import Arrow, Shot
+from ..combine import masked
+from ..protocol import Card, Denoiser
+from . import paint
+from .net import Config, MotionUNet, PictureReader, conditions
+from .text import TextReader, load_reader, tokenize
+from .weights import FILE, SCALE, load_networks
+
+TRAVELS = ("boat", "bird", "figure", "sun")
+"""subjects whose outline moves with them: their motion may leave the place where they were painted"""
+
+
+class Miniature:
+    """Motion as latents: (B, 3, 8, 32, 32) keyframes of backward displacement and light, in units of `SCALE`."""
+
+    card = Card(name="miniature", frames=72, fps=24, steps=16, guidance=1.5, size=None, solver="dpmpp_2m", gain=0.7)
+
+    def __init__(self, reader: PictureReader, motion: MotionUNet, text: TextReader, device: str = "cpu") -> None:
+        self.reader, self.motion, self.text = reader.eval().to(device), motion.eval().to(device), text.eval().to(device)
+        self.config, self.device = motion.config, torch.device(device)
+        self._seen: dict[tuple[int, str], tuple[Tensor, Tensor, Tensor]] = {}
+
+    @classmethod
+    def load(cls, device: str = "cpu", weights: Path = FILE) -> Miniature:
+        """The prior with its packaged weights. Raises `WeightsError` where they are missing or broken."""
+        reader, motion = PictureReader(Config()), MotionUNet(Config())
+        load_networks(reader, motion, weights)
+        return cls(reader, motion, load_reader(), device)
+
+    def levels(self, shot: Shot, steps: int) -> list[Level]:
+        """`steps + 1` levels of the cosine schedule, t from 0.99 to 0: a = cos(πt/2), s = sin(πt/2)."""
+        clock = [0.99 * (1 - i / steps) for i in range(steps)]
+        return [Level(math.cos(t * math.pi / 2), math.sin(t * math.pi / 2), t) for t in clock] + [Level(1.0, 0.0, 0.0)]
+
+    def still(self, shots: Sequence[Shot], rng: Generator) -> Video:
+        """No displacement, no change of light: zeros."""
+        c = self.config
+        return torch.zeros(len(shots), c.channels, c.keys, c.grid, c.grid, device=self.device)
+
+    @torch.no_grad()
+    def bind(self, shots: Sequence[Shot], rng: Generator) -> Denoiser:
+        """A denoiser for one clip per shot. Words, picture and controls are read once, here."""
+        pictures, where, told = (torch.cat(parts) for parts in zip(*(self._read(s) for s in shots), strict=True))
+        masks = torch.cat([self._mask(s) for s in shots])
+        arrows = torch.cat([self._arrows(s.controls.arrows) for s in shots])
+        levels = [s.controls.strength if s.controls.strength is not None else 0.5 for s in shots]
+        strength = torch.tensor([[v, 1.0] for v in levels], device=self.device)
+        ones = torch.ones(len(shots), device=self.device)
+        worded = conditions(pictures, where, told, masks, arrows, strength, ones)
+        wordless = conditions(pictures, where, told, masks, arrows, strength, 0 * ones)
+        weight = shots[0].guidance if shots[0].guidance is not None else self.card.guidance
+
+        @torch.no_grad()
+        def call(z: Video, level: Level) -> Prediction:
+            t = torch.full((z.shape[0],), level.t, device=z.device)
+            out = self.motion(z, t, worded)
+            # Guidance costs a second pass, and matters only while the clip takes shape (Kynkäänniemi et al. 2024).
+            if weight != 1 and 0.3 <= level.t <= 0.9:
+                plain = self.motion(z, t, wordless)
+                out = plain + weight * (out - plain)
+            return recover(z, out, level, *coefficients("v_prediction", level))
+
+        return masked(call, self.still(shots, rng), self.reach(where, told, arrows) * masks[:, :, None])
+
+    def reach(
+        self, where: Float[Tensor, "B K h w"], told: Float[Tensor, "B K 10"], arrows: Float[Tensor, "B 3 h w"]
+    ) -> Float[Tensor, "B 1 1 h w"]:
+        """Where motion was asked for: the named subjects, the way ahead of those that travel, the arrows' surround."""
+        moving = where * told[:, :, :1, None]
+        ahead = moving.clone()
+        for name in TRAVELS:
+            k = SUBJECTS.index(name)
+            ahead[:, k : k + 1] = F.max_pool2d(moving[:, k : k + 1], 13, 1, 6)
+        asked = ahead.sum(1, keepdim=True)
+        asked = asked + F.max_pool2d(arrows[:, 2:], 9, 1, 4)
+        return ((asked - 0.15) / 0.35).clamp(0, 1)[:, :, None]
+
+    def decode(self, x: Video, shot: Shot) -> Float[Tensor, "B 3 F H W"]:
+        """The clips' frames at the painting's own size, in [-1, 1]."""
+        clips = [np.stack(list(self.frames(one[None], shot))) for one in x]
+        return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+    def frames(self, x: Video, shot: Shot) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """One clip, frame by frame: the painting itself, carried along the motion."""
+        scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1)
+        field = (x.float() * scale)[0].transpose(0, 1).cpu().numpy()
+        yield from paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of the prompt this model never learned, in order."""
+        return tokenize(prompt)[1]
+
+    def _read(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
+        key = (id(shot.painting), shot.prompt)
+        if key not in self._seen:
+            side = self.config.picture
+            small = cv2.resize(shot.painting, (side, side), interpolation=cv2.INTER_AREA)
+            picture = torch.from_numpy(small).permute(2, 0, 1)[None].float().to(self.device) / 127.5 - 1
+            where = (self.reader(picture).softmax(1) + self.reader(picture.flip(-1)).softmax(1).flip(-1)) / 2
+            ids, unknown = tokenize(shot.prompt)
+            if len(unknown) == len(shot.prompt.split()):
+                raise PromptError(
+                    f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6])}"
+                )
+            told = self.text.state(self.text(torch.tensor([ids], device=self.device)))
+            self._seen = {k: v for k, v in list(self._seen.items())[-3:]}
+            self._seen[key] = (picture, where, told)
+        return self._seen[key]
+
+    def _mask(self, shot: Shot) -> Float[Tensor, "1 1 h w"]:
+        g = self.config.grid
+        if shot.controls.mask is None:
+            return torch.ones(1, 1, g, g, device=self.device)
+        small = cv2.resize(shot.controls.mask.astype(np.float32), (g, g), interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(small)[None, None].to(self.device)
+
+    def _arrows(self, arrows: Sequence[Arrow]) -> Float[Tensor, "1 3 h w"]:
+        g = self.config.grid
+        out = torch.zeros(1, 3, g, g, device=self.device)
+        for arrow in arrows:
+            x, y = (min(int(v * g), g - 1) for v in (arrow.x0, arrow.y0))
+            rows, columns = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+            out[0, 0, rows, columns] = (arrow.x1 - arrow.x0) / SCALE[0]
+            out[0, 1, rows, columns] = (arrow.y1 - arrow.y0) / SCALE[1]
+            out[0, 2, rows, columns] = 1
+        return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,24 @@ from ..data.captions import SUBJECTS, Plan, describe, random_plan
 from ..priors.miniature.text import OUTPUTS, PAD, UNKNOWN, WEIGHTS, TextReader, plan_of, state, target, tokenize
 
 
-def batch(size: int, rng: np.random.Generator, vocabulary: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Ids (size, T) of described plans and their targets (size, 17, 10)."""
-    sentences, targets = [], torch.zeros(size, len(SUBJECTS), OUTPUTS)
-    for i in range(size):
+def batches(
+    size: int, rng: np.random.Generator, vocabulary: tuple[str, ...], count: int = 16
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`count` batches of described plans, each of sentences alike in length: ids (size, T), targets (size, 17, 10)."""
+    drawn = []
+    for _ in range(size * count):
         plan, still = random_plan(rng)
-        sentences.append(tokenize(describe(plan, rng, still), vocabulary)[0])
-        if plan:
-            targets[i] = target(plan)
-    ids = torch.full((size, max(map(len, sentences))), PAD, dtype=torch.long)
-    for i, sentence in enumerate(sentences):
-        ids[i, : len(sentence)] = torch.tensor(sentence)
-    return ids, targets
+        drawn.append((tokenize(describe(plan, rng, still), vocabulary)[0], plan))
+    drawn.sort(key=lambda pair: len(pair[0]))
+    for first in rng.permutation(count) * size:
+        part = drawn[first : first + size]
+        ids = torch.full((size, len(part[-1][0])), PAD, dtype=torch.long)
+        targets = torch.zeros(size, len(SUBJECTS), OUTPUTS)
+        for i, (sentence, plan) in enumerate(part):
+            ids[i, : len(sentence)] = torch.tensor(sentence)
+            if plan:
+                targets[i] = target(plan)
+        yield ids, targets
 
 
 def loss_of(raw: Tensor, targets: Tensor) -> Tensor:
@@ -64,30 +71,34 @@ def accuracy(reader: TextReader, count: int, seed: int) -> float:
     """The share of `count` fresh descriptions that the reader reads exactly, as `agree` has it."""
     rng = np.random.default_rng(seed)
     right = 0
-    for _ in range(0, count, 100):
-        ids, targets = batch(100, rng, reader.vocabulary)
+    for ids, targets in batches(100, rng, reader.vocabulary, -(-count // 100)):
         read = state(reader(ids))
         right += sum(agree(plan_of(a), plan_of(b)) for a, b in zip(read, targets, strict=True))
     return right / (100 * len(range(0, count, 100)))
 
 
 def train(
-    minutes: float, seed: int = 0, out: str | Path = WEIGHTS, size: int = 128, start: TextReader | None = None
+    minutes: float, seed: int = 0, out: str | Path = WEIGHTS, size: int = 64, start: TextReader | None = None
 ) -> TextReader:
     """Train for a while, save to `out`, return the reader; words are dropped to the unknown one at 5 %."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     reader = (start or TextReader()).train().requires_grad_(True)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    stream = batches(size, rng, reader.vocabulary)
     begin, step = time.monotonic(), 0
     while (spent := (time.monotonic() - begin) / (60 * minutes)) < 1:
         rate = 2e-3 * min(1.0, (step + 1) / 200) * min(1.0, 1.35 * (1 - spent) + 0.003)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        ids, targets = batch(size, rng, reader.vocabulary)
-        if spent < 0.95:
-            dropped = (torch.rand(ids.shape) < 0.05) & (ids != PAD) & (torch.rand(len(ids), 1) < 0.3)
-            ids = ids.masked_fill(dropped, UNKNOWN)
+        if (drawn := next(stream, None)) is None:
+            stream = batches(size, rng, reader.vocabulary)
+            continue
+        ids, targets = drawn
+        dropped = (torch.rand(ids.shape) < 0.05) & (ids != PAD)
+        if spent > 0.85:  # the last steps see mostly whole sentences
+            dropped &= torch.rand(len(ids), 1) < 0.2
+        ids = ids.masked_fill(dropped, UNKNOWN)
         loss = loss_of(reader(ids), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

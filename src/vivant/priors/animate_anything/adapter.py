@@ -18,7 +18,7 @@ from ...process import Form, Level, Prediction, Video, coefficients, recover, sc
 from ...shot import Shot
 from ..protocol import Card, Denoiser
 from .net import AnimateAnythingUNet
-from .weights import Parts, load
+from .weights import Parts, first_line, load
 
 CARD = Card(name="animate_anything", frames=16, fps=8, steps=25, guidance=9.0, size=(512, 512), gain=1.0)
 
@@ -160,19 +160,21 @@ def strength_id(shot: Shot, moving: float) -> float:
 
 def working_size(painting: tuple[int, ...], size: tuple[int, int] | None) -> tuple[int, int]:
     """(width, height) in pixels: `size`'s area in the painting's aspect, sides rounded to multiples of 8."""
-    width, height = painting
-    scale = 1.0 if size is None else math.sqrt(size[0] * size[1] / (width * height))
-    return max(MULTIPLE, round(width * scale / MULTIPLE) * MULTIPLE), max(
-        MULTIPLE, round(height * scale / MULTIPLE) * MULTIPLE
-    )
+    scale = 1.0 if size is None else math.sqrt(size[0] * size[1] / (painting[0] * painting[1]))
+    width, height = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in painting)
+    return width, height
 
 
 def noise_schedule(saved: Mapping[str, Any]) -> Any:
     """The saved scheduler's noise, sampled at DPM-Solver's linearly spaced timesteps, whatever it was saved with."""
     from diffusers import DPMSolverMultistepScheduler
 
+    if saved.get("trained_betas") is None:
+        for name in ("beta_start", "beta_end", "beta_schedule"):
+            if name not in saved:  # diffusers would fill in another model's noise
+                raise WeightsError(f"expected {name} in scheduler_config.json, found none; download the folder again")
     kept = {name: saved[name] for name in SCHEDULE if name in saved}
     try:
         return DPMSolverMultistepScheduler(**kept, timestep_spacing="linspace")
     except Exception as error:
-        raise WeightsError(f"scheduler_config.json describes no noise schedule: {str(error).splitlines()[0]}") from None
+        raise WeightsError(f"scheduler_config.json describes no noise schedule: {first_line(error)}") from None

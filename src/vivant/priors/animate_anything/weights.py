@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise WeightsError(f"expected {path}, found no such file; {REDOWNLOAD}") from None
     except (OSError, ValueError) as error:
-        raise WeightsError(f"expected JSON in {path}, got {_line(error)}; {REDOWNLOAD}") from None
+        raise WeightsError(f"expected JSON in {path}, got {first_line(error)}; {REDOWNLOAD}") from None
     if not isinstance(record, dict):
         raise WeightsError(f"expected a JSON object in {path}, got a {type(record).__name__}; {REDOWNLOAD}")
     return record
@@ -79,11 +79,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path, device="cpu")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise WeightsError(f"expected a whole safetensors file at {path}, got {_line(error)}; {REDOWNLOAD}") from None
+        raise WeightsError(f"expected a whole safetensors file, got {first_line(error)}: {path}; {REDOWNLOAD}") from None
     except Exception as error:  # torch.load raises pickle, zip, EOF and runtime errors, all for one reason
         raise WeightsError(
             f"expected a whole .bin of tensors and nothing else at {path}, refused it ({type(error).__name__}: "
-            f"{_line(error)}); use a safetensors file or {REDOWNLOAD}"
+            f"{first_line(error)}); use a safetensors file or {REDOWNLOAD}"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"expected tensors by name in {path}, got a {type(state).__name__} of other things")
@@ -119,7 +119,7 @@ def _network(folder: Path, make: Callable[[dict[str, Any]], nn.Module], dtype: t
         with torch.device("meta"):  # no memory is taken until the shapes are known to match
             net = make(config)
     except Exception as error:
-        raise WeightsError(f"{folder / 'config.json'} describes no {folder.name}: {_line(error)}") from None
+        raise WeightsError(f"{folder / 'config.json'} describes no {folder.name}: {first_line(error)}") from None
     fill(net, _renamed(read_state(path), net), path, dtype)
     for name, buffer in net.named_buffers():
         if buffer.is_meta:  # CLIP counts its positions in a buffer that no checkpoint holds
@@ -172,9 +172,9 @@ def _tokenizer(folder: Path) -> Any:
     try:
         return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
-        raise WeightsError(f"expected a CLIP tokenizer in {folder}, got {_line(error)}; {REDOWNLOAD}") from None
+        raise WeightsError(f"expected a CLIP tokenizer in {folder}, got {first_line(error)}; {REDOWNLOAD}") from None
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """An error's first line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].strip().rstrip(".")[:200]

@@ -48,7 +48,8 @@ def slerp(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
     `p`, `q`: (B, C, L, h, w); `u`: (L,) in [0, 1]. float32 throughout; parallel or zero vectors fall back to lerp.
     """
     a, b = p.float(), q.float()
-    norms = a.norm(dim=(1, 3, 4), keepdim=True) * b.norm(dim=(1, 3, 4), keepdim=True)
+    norm_a, norm_b = (torch.linalg.vector_norm(v, dim=(1, 3, 4), keepdim=True) for v in (a, b))
+    norms = norm_a * norm_b
     cos = ((a * b).sum((1, 3, 4), keepdim=True) / norms.clamp_min(1e-12)).clamp(-1, 1)
     theta, t = cos.acos(), u.float().view(1, 1, -1, 1, 1)
     flat = (cos.abs() > 1 - 1e-6) | (norms < 1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from .priors.protocol import Denoiser
 from .process import Level, Video
@@ -16,7 +17,7 @@ def ddim(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
 
     `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. On a flow grid this is Euler's method.
     """
-    for now, after in zip(levels, levels[1:], strict=False):
+    for now, after in pairwise(levels):
         x0, eps = denoise(z, now)
         z = after.a * x0 + after.s * eps
     return z
@@ -26,21 +27,18 @@ def dpmpp_2m(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), the data-prediction multistep solver.
 
     `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. With λ = ln(a/s), h = λ' - λ:
-    z' = (s'/s)·z - a'·(e^(-h) - 1)·D. The first step and the
-    last (s' = 0) are first order, as in diffusers with `final_sigmas_type="zero"`. a = 0 (zero terminal SNR) is allowed.
+    z' = (s'/s)·z - a'·(e^(-h) - 1)·D, D = x̂0 + (x̂0 - x̂0_before)·h/(2·h_before). The first step and one to s' = 0 are
+    first order, as in diffusers with `final_sigmas_type="zero"`; so is the one after a = 0 (zero terminal SNR).
     """
     previous: Video | None = None
     h_before = math.inf
-    for i, (now, after) in enumerate(zip(levels, levels[1:], strict=False)):
+    for now, after in pairwise(levels):
         x0, _ = denoise(z, now)
         h = _log_snr(after) - _log_snr(now)
         target = x0
-        last = i == len(levels) - 2
-        if previous is not None and not last and math.isfinite(h_before):
-            r = h_before / h
-            target = x0 + (x0 - previous) / (2 * r)
-        shrink = math.exp(-h) if math.isfinite(h) else 0.0
-        z = (after.s / now.s) * z + after.a * (1 - shrink) * target
+        if previous is not None and math.isfinite(h) and math.isfinite(h_before):
+            target = x0 + (x0 - previous) * (h / (2 * h_before))
+        z = (after.s / now.s) * z - after.a * math.expm1(-h) * target
         previous, h_before = x0, h
     return z
 

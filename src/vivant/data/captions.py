@@ -1,4 +1,4 @@
-"""Sentences about motion: which subjects of a painting move, where to, how fast, and in how many ways one may say so."""
+"""Sentences about motion: which subjects of a painting move, where to, how fast, and the many ways to say so."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
         "sunlight moonlight starlight sunshine daylight",
     ),
     "water": (
-        "sea river lake ocean pond stream brook wave canal bay lagoon harbour harbor tide swell creek current puddle surf"
+        "sea river lake ocean pond stream brook wave canal bay lagoon harbour harbor tide swell creek current puddle"
+        " surf"
         " great_wave reflection channel inlet",
         "waves seas rivers waters lakes ripples reflections breakers rapids ponds streams oceans tides puddles"
         " whitecaps currents billows",
@@ -82,7 +83,8 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
     "tree": (
         "tree forest cypress willow branch bush oak pine palm leaf orchard poplar wood treetop twig canopy shrub birch"
         " grove bough cypress_tree willow_tree pine_tree olive_tree hedge palm_tree elm",
-        "trees branches leaves cypresses willows bushes pines palms poplars twigs woods forests treetops oaks olive_trees"
+        "trees branches leaves cypresses willows bushes pines palms poplars twigs woods forests treetops oaks"
+        " olive_trees"
         " shrubs birches boughs palm_trees hedges pine_trees cypress_trees willow_trees elms",
         "foliage leafage ivy shrubbery",
     ),
@@ -92,25 +94,29 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
         "grass wheat hay corn barley straw rye moss",
     ),
     "flower": (
-        "flower sunflower rose poppy lily tulip iris blossom petal bouquet water_lily daisy plant flower_bed lotus orchid"
+        "flower sunflower rose poppy lily tulip iris blossom petal bouquet water_lily daisy plant flower_bed lotus"
+        " orchid"
         " garden",
         "flowers sunflowers roses poppies lilies tulips irises blossoms petals water_lilies daisies plants flower_beds"
         " bouquets blooms lotuses",
         "lavender heather wisteria",
     ),
-    "smoke": ("mist fog vapour plume haze puff", "mists fumes vapours plumes puffs", "smoke steam fog mist haze vapor dust"),
+    "smoke": ("mist fog vapour plume haze puff", "mists fumes vapours plumes puffs",
+        "smoke steam fog mist haze vapor dust"),
     "fire": (
         "fire flame blaze bonfire campfire hearth torch volcano fireplace",
         "flames fires embers sparks torches bonfires fireworks",
         "lava",
     ),
     "flag": (
-        "flag banner curtain cloth veil scarf cloak dress pennant robe drape ribbon gown cape sheet skirt shawl tablecloth",
+        "flag banner curtain cloth veil scarf cloak dress pennant robe drape ribbon gown cape sheet skirt shawl"
+        " tablecloth",
         "flags banners curtains clothes draperies ribbons robes veils scarves pennants drapes streamers",
         "drapery fabric cloth laundry clothing",
     ),
     "figure": (
-        "figure man woman person horse cow girl boy child lady dancer crowd rider dog sheep peasant fisherman sower soldier"
+        "figure man woman person horse cow girl boy child lady dancer crowd rider dog sheep peasant fisherman sower"
+        " soldier"
         " couple king queen angel animal walker shepherd carriage horseman farmer baby cat deer train cart car knight"
         " dancing_girl traveller monk saint",
         "figures people men women persons horses cows girls boys children ladies dancers riders dogs soldiers peasants"
@@ -118,7 +124,8 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "lamp": (
-        "lamp lantern candle street_lamp streetlight window_light light light_bulb chandelier lighthouse lamplight gaslight",
+        "lamp lantern candle street_lamp streetlight window_light light light_bulb chandelier lighthouse lamplight"
+        " gaslight",
         "lamps lanterns candles lights street_lamps streetlights window_lights city_lights",
         "candlelight lamplight",
     ),
@@ -164,7 +171,8 @@ _VERBS: dict[str, str] = {
     "ripple": "ripple undulate shimmer heave tremble surge swell",
     "sway": "sway bend rustle flutter nod quiver swing rock shake bob lean wobble bow",
     "swirl": "swirl rotate turn spin whirl twist revolve circle twirl curl churn eddy spiral",
-    "flicker": "flicker glow twinkle flash glimmer burn blink shine sparkle glitter gleam pulse glint glisten brighten dim",
+    "flicker": "flicker glow twinkle flash glimmer burn blink shine sparkle glitter gleam pulse glint glisten"
+    " brighten dim",
 }
 
 # What a verb means for particular subjects, where that differs from or adds to the table above.
@@ -177,7 +185,8 @@ _SPECIAL: dict[str, dict[str, str]] = {
         "sway": "ripple", "pulse": "ripple", "shake": "ripple", "rise and fall": "ripple", "whirl": "swirl",
         "flutter": "ripple", "glint": "flicker",
     },
-    "waterfall": {"cascade": "drift", "pour": "drift", "stream": "drift", "run": "drift", "tumble": "drift", "roll": "drift",
+    "waterfall": {"cascade": "drift", "pour": "drift", "stream": "drift", "run": "drift", "tumble": "drift",
+        "roll": "drift",
                   "gush": "drift", "plunge": "drift", "splash": "drift"},
     "boat": {"cruise": "drift", "row": "drift", "go": "drift", "steam": "drift", "roll": "sway", "pitch": "sway",
              "leave": "drift"},
@@ -185,11 +194,13 @@ _SPECIAL: dict[str, dict[str, str]] = {
     "tree": {"wave": "sway", "tremble": "sway", "dance": "sway", "stir": "sway", "blow": "sway"},
     "grass": {"wave": "sway", "tremble": "sway", "dance": "sway", "roll": "ripple", "stir": "sway", "blow": "sway"},
     "flower": {"wave": "sway", "tremble": "sway", "dance": "sway", "stir": "sway", "blow": "sway"},
-    "smoke": {"roll": "drift", "billow": "drift", "stream": "drift", "waft": "drift", "spread": "drift", "blow": "drift",
+    "smoke": {"roll": "drift", "billow": "drift", "stream": "drift", "waft": "drift", "spread": "drift",
+        "blow": "drift",
               "coil": "swirl"},
     "fire": {"dance": "flicker", "blaze": "flicker", "tremble": "flicker", "leap": "flicker", "crackle": "flicker",
              "shimmer": "flicker", "quiver": "flicker", "flare": "flicker", "sway": "sway"},
-    "flag": {"wave": "ripple", "billow": "ripple", "blow": "ripple", "flow": "ripple", "flap": "ripple", "dance": "sway"},
+    "flag": {"wave": "ripple", "billow": "ripple", "blow": "ripple", "flow": "ripple", "flap": "ripple",
+        "dance": "sway"},
     "figure": {"walk": "drift", "march": "drift", "ride": "drift", "run": "drift", "stroll": "drift", "gallop": "drift",
                "go": "drift", "step": "drift", "dance": "sway", "trot": "drift", "wave": "sway", "tremble": "sway"},
     "lamp": {"shimmer": "flicker", "dance": "flicker", "tremble": "flicker", "blaze": "flicker", "dangle": "sway"},
@@ -228,7 +239,8 @@ _SIDES: dict[tuple[int, int], tuple[str, ...]] = {
 }
 
 _SLOWLY = (
-    "slowly", "slowly", "gently", "gently", "gradually", "softly", "lazily", "calmly", "leisurely", "quietly", "slightly",
+    "slowly", "slowly", "gently", "gently", "gradually", "softly", "lazily", "calmly", "leisurely", "quietly",
+    "slightly",
     "at a slow pace", "little by little", "very slowly", "in slow motion", "a little", "very gently", "peacefully",
     "faintly", "bit by bit", "slow", "subtly", "so slowly", "delicately", "tenderly", "sluggishly", "serenely", "a bit",
 )  # fmt: skip
@@ -258,7 +270,8 @@ _NOWHERE: dict[str, tuple[str, ...]] = {
         "in the wind", "in the breeze", "from side to side", "back and forth", "to and fro", "left and right",
         "up and down", "with the wind", "in a breeze", "in a gust",
     ),
-    "swirl": ("around", "round and round", "in circles", "clockwise", "in spirals", "in the wind", "anticlockwise", "about"),
+    "swirl": ("around", "round and round", "in circles", "clockwise", "in spirals", "in the wind", "anticlockwise",
+        "about"),
     "flicker": ("in the dark", "in the night", "on and off", "in the darkness", "at night", "in the wind"),
 }  # fmt: skip
 
@@ -277,7 +290,8 @@ _OPENING = (
     "a video where", "as the wind blows", "a video in which", "an animation where", "imagine that", "a landscape where",
     "i would like it if", "it seems that", "at night", "in the evening",
 )  # fmt: skip
-_TITLE = ("painting", "picture", "view", "landscape", "seascape", "oil painting", "watercolour", "sketch", "scene", "portrait",
+_TITLE = ("painting", "picture", "view", "landscape", "seascape", "oil painting", "watercolour", "sketch", "scene",
+    "portrait",
           "woodblock print", "masterpiece")  # fmt: skip
 _FROZEN = (
     "nothing moves", "a still painting", "no motion", "everything is frozen", "everything is still", "nothing happens",
@@ -287,11 +301,13 @@ _FROZEN = (
     "there is no movement at all", "it stays as it is", "freeze everything", "a motionless scene", "no animation",
     "a frozen moment", "the scene is completely still", "nothing in the painting moves", "stillness", "still",
     "everything stands still", "time stands still", "absolutely nothing moves", "leave the painting as it is",
-    "the image remains static", "all things stay in place", "a still life", "motionless", "none of it moves", "be still",
+    "the image remains static", "all things stay in place", "a still life", "motionless", "none of it moves",
+    "be still",
 )  # fmt: skip
 _ALIVE = (
     "everything moves", "everything is moving", "bring the painting to life", "the whole painting comes alive",
-    "animate the painting", "animate everything", "the painting comes to life", "make everything move", "the picture moves",
+    "animate the painting", "animate everything", "the painting comes to life", "make everything move",
+    "the picture moves",
     "the scene comes to life", "animate the whole picture", "bring the picture to life", "all things move",
     "animate this painting", "the whole scene moves", "let everything move", "the entire painting moves", "animate it",
     "make it move", "bring it to life", "make the painting move", "everything is in motion", "animate",
@@ -303,22 +319,26 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "sun": ("under", "below", "around", "beneath", "in"),
     "water": ("on", "across", "over", "in", "along", "by", "upon", "near", "above", "down", "through"),
     "hill": ("over", "behind", "above", "on", "near", "across", "around", "along", "past", "beyond", "towards"),
-    "house": ("over", "behind", "above", "near", "around", "beside", "past", "in front of", "from", "towards", "inside"),
+    "house": ("over", "behind", "above", "near", "around", "beside", "past", "in front of", "from", "towards"),
     "tree": ("through", "behind", "above", "over", "between", "among", "beyond", "under", "past", "on"),
     "grass": ("in", "over", "across", "through", "above"),
     "flower": ("in", "over", "among", "near", "above"),
     "frame": ("inside", "within", "in"),
 }
 _ANYWHERE = ("over", "behind", "above", "near", "around", "beside", "past", "in front of", "towards", "from", "next to")
-_JOIN = (" and ", " and ", " and ", " while ", ", ", ", and ", " as ", "; ", ". ", ", while ", " with ", " whilst ", " but ")
+_JOIN = (" and ", " and ", " and ", " while ", ", ", ", and ", " as ", "; ", ". ", ", while ", " with ", " whilst ",
+    " but ")
 _GLUE = (
-    "the a an of to and while with as but not only also just both some any is are be being that which there where when make"
-    " let have cause get set keep begin begins start starts begun beginning keeps continue continues starting seem seems"
+    "the a an of to and while with as but not only also just both some any is are be being that which there where"
+    " when make"
+    " let have cause get set keep begin begins start starts begun beginning keeps continue continues starting seem"
+    " seems"
     " move moves moving moved animate animated motion movement come comes coming alive life stir stirs stirring in its"
     " their his her my your our this these those it they we i you he she stay stays remain remains stand stands staying"
     " remaining does do not don't doesn't didn't without from towards toward into onto leftward leftwards rightward"
     " rightwards upward upwards downward downwards westward westwards eastward eastwards northward northwards southward"
-    " southwards left right up down east west north south northeast northwest southeast southwest top bottom upper lower"
+    " southwards left right up down east west north south northeast northwest southeast southwest top bottom upper"
+    " lower"
     " corner side diagonally direction blown freeze out sets setting no except for all everything else never stops stop"
     " very quite really side edge other sides one another more less then same whole directions way each"
 )
@@ -363,8 +383,10 @@ def _toward(direction: tuple[float, float], r: random.Random) -> str:
         high = {"up": ("upper", "top"), "down": ("lower", "bottom")}[along]
         return r.choice(
             (
-                f"{along} and to the {across}", f"{along} to the {across}", f"{along} and {across}", f"{across} and {along}",
-                f"{along}wards and to the {across}", f"to the {r.choice(high)} {across}", f"to the {across} and {along}",
+                f"{along} and to the {across}", f"{along} to the {across}", f"{along} and {across}",
+                f"{across} and {along}",
+                f"{along}wards and to the {across}", f"to the {r.choice(high)} {across}",
+                f"to the {across} and {along}",
                 f"towards the {r.choice(high)} {across}", f"to the {r.choice(high)} {across} corner",
                 f"diagonally {along} to the {across}", f"towards the {r.choice(high)} {across} corner",
                 f"to the {b[1]}{a[1]}", f"{b[1]}{a[1]}", f"towards the {b[1]}{a[1]}", f"{along} {across}",
@@ -377,7 +399,8 @@ def _toward(direction: tuple[float, float], r: random.Random) -> str:
         back = "left" if word == "right" else "right"
         return r.choice(
             (
-                f"to the {word}", f"to the {word}", f"to the {word}", f"towards the {word}", f"{word}wards", f"{word}ward",
+                f"to the {word}", f"to the {word}", f"to the {word}", f"towards the {word}", f"{word}wards",
+                f"{word}ward",
                 f"toward the {word}", f"from {back} to {word}", f"from the {back} to the {word}", f"from the {back}",
                 f"to the {compass}", f"{compass}wards", f"{compass}ward", f"towards the {compass}", word, compass,
                 f"towards the {word} side", f"to the {word} side", f"to the {word} edge", f"in the {word} direction",
@@ -417,7 +440,7 @@ def _phrase(subject: str, r: random.Random, adjective: str = "") -> tuple[str, b
     if not adjective and r.random() < 0.2:
         adjective = r.choice((_ADJECTIVES[""] if r.random() < 0.6 else _ADJECTIVES[subject]).split())
     body = f"{adjective} {noun}" if adjective else noun
-    if (plural or noun in _MASS) and r.random() < 0.4 or r.random() < 0.06:
+    if ((plural or noun in _MASS) and r.random() < 0.4) or r.random() < 0.06:
         text = body
     elif not plural and noun not in _MASS and r.random() < 0.2:
         text = ("an " if body[0] in "aeiou" else "a ") + body
@@ -478,15 +501,16 @@ def _clause(
         r.shuffle(kept)
         return "".join(" " + p for p in kept)
 
-    verb = ""
+    steep = motion.direction is not None and abs(motion.direction[1]) > 0.4
+    basic = _VERBS[motion.kind].split()
     if generic and r.random() < 0.22:
         verb = r.choice(("move", "move", "move", "stir", "come and go") if group[0] not in ("sun",) else ("move",))
         if verb == "come and go" and motion.kind != "drift":
             verb = "move"
     elif motion.kind == "drift" and motion.speed in _SPEEDY and r.random() < 0.12:
         verb, pace = r.choice(_SPEEDY[motion.speed].split()), (pace if r.random() < 0.3 else "")
-    elif motion.kind == "drift" and motion.direction is not None and abs(motion.direction[1]) > 0.4 and r.random() < 0.3:
-        x, y = motion.direction
+    elif motion.kind == "drift" and steep and r.random() < 0.3:
+        x, y = motion.direction or (0.0, 0.0)
         verb = r.choice(_STEEP[-1 if y < 0 else 1].split())
         if abs(x) > 0.4:
             where = r.choice(("to the ", "towards the ", "over to the ", "")) + ("right" if x > 0 else "left")
@@ -498,9 +522,9 @@ def _clause(
         common = set(_MEANING[group[0], motion.kind])
         for s in group[1:]:
             common &= set(_MEANING[s, motion.kind])
-        verb = r.choice([v for v in _MEANING[group[0], motion.kind] if v in common] or [_VERBS[motion.kind].split()[0]])
-        if verb not in _VERBS[motion.kind].split()[:5] and r.random() < 0.15 and verb in _MEANING[group[0], motion.kind]:
-            verb = _VERBS[motion.kind].split()[0] if _VERBS[motion.kind].split()[0] in common else verb
+        verb = r.choice([v for v in _MEANING[group[0], motion.kind] if v in common] or basic[:1])
+        if verb not in basic[:5] and basic[0] in common and r.random() < 0.15:
+            verb = basic[0]
 
     if pick < 0.5:  # finite
         form = r.random()
@@ -509,7 +533,7 @@ def _clause(
         elif form < 0.9:
             said = ("are " if plural else "is ") + _ing(verb)
         elif form < 0.95:
-            said = r.choice(("begin to ", "start to ", "continue to ") if plural else ("begins to ", "starts to ")) + verb
+            said = r.choice(("begin", "start", "continue") if plural else ("begins", "starts")) + " to " + verb
         else:
             said = r.choice(("keep ", "start ") if plural else ("keeps ", "continues ")) + _ing(verb)
         u = r.random()
@@ -538,7 +562,8 @@ def _clause(
             adjective, pace = r.choice(_FAST_WIND), ""
         agent = f"{r.choice(('the', 'a', 'the', ''))} {adjective} {r.choice(_WIND)}".strip().replace("  ", " ")
         if generic and r.random() < 0.25:
-            return f"{subject} {'are' if plural else 'is'} {r.choice(('blown', 'moved'))} {'by'} {agent}{tail(where, pace)}"
+            moved = f"{'are' if plural else 'is'} {r.choice(('blown', 'moved'))}"
+            return f"{subject} {moved} by {agent}{tail(where, pace)}"
         does = r.choice(("blow", "move", "stir", "blow")) if generic and r.random() < 0.6 else ""
         does = does or r.choice(_TRANSITIVE[motion.kind] or ("move",))
         if does == "rustle" and not all(s in ("tree", "grass", "flower") for s in group):
@@ -546,8 +571,8 @@ def _clause(
         return f"{agent} {_third(does)} {subject}{tail(where, pace)}"
     if pick < 0.84:  # participles
         if len(group) == 1 and r.random() < 0.5 and " " not in verb:
-            quick = _SLOW_ADJ[:4] if motion.speed < 0.45 else _FAST_ADJ[:5] if motion.speed > 0.8 else ()
-            manner = (pace if pace.endswith("ly") and " " not in pace else r.choice(quick) if quick else "") + " "
+            few = _SLOW_ADJ[:4] if motion.speed < 0.45 else _FAST_ADJ[:5] if motion.speed > 0.8 else ()
+            manner = (pace if pace.endswith("ly") and " " not in pace else r.choice(few) if few else "") + " "
             noun = r.choice(_NOUN_LIST[group[0]])[0]
             return f"{r.choice(('the ', '', ''))}{manner.lstrip()}{_ing(verb)} {noun}{tail(where, place)}"
         return f"{subject} {_ing(verb)}{tail(where, pace, place)}"
@@ -700,7 +725,8 @@ def words() -> tuple[str, ...]:
     for text in _ADJECTIVES.values():
         found.update(split(text))
     tables = (
-        _SLOWLY, _QUICKLY, _EVENLY, _SLOW_ADJ, _FAST_ADJ, _SLOW_WIND, _FAST_WIND, _WIND, _WHERE, _SETTING, _OPENING, _TITLE,
+        _SLOWLY, _QUICKLY, _EVENLY, _SLOW_ADJ, _FAST_ADJ, _SLOW_WIND, _FAST_WIND, _WIND, _WHERE, _SETTING, _OPENING,"
+        " _TITLE,
         _FROZEN, _ALIVE, _STILL_ADJ, _ANYWHERE, _JOIN, *_NOUN_OF_KIND.values(), *_NOWHERE.values(), *_PLACES.values(),
     )  # fmt: skip
     for table in tables:

@@ -19,8 +19,8 @@ def embedded(painting: np.ndarray, prompt: str = "") -> np.ndarray:
     height, width = painting.shape[:2]
     scale = min(1.0, 384 / max(height, width))
     small = cv2.resize(painting, (max(16, round(width * scale)), max(16, round(height * scale))), interpolation=cv2.INTER_AREA)
-    smooth = cv2.bilateralFilter(small, 9, 45, 7)
-    smooth = cv2.bilateralFilter(smooth, 9, 30, 7)
+    smooth = cv2.bilateralFilter(small, 9, 70, 7)
+    smooth = cv2.bilateralFilter(smooth, 9, 45, 7)
     lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)
     light = cv2.createCLAHE(clipLimit=1.6, tileGridSize=(4, 4)).apply(np.ascontiguousarray(lab[..., 0]))
     lab[..., 0] = cv2.addWeighted(lab[..., 0], 0.5, light, 0.5, 0)

@@ -78,15 +78,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path, device="cpu")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise WeightsError(f"expected a whole safetensors file, got {first_line(error)}: {path}; {REDOWNLOAD}") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"expected a whole file at {path}, got {first_line(error)}; {REDOWNLOAD}") from None
     except Exception as error:  # torch.load raises pickle, zip, EOF and runtime errors, all for one reason
+        # Its own words are left out: torch advises to load without the guard, which would run the file's code.
         raise WeightsError(
-            f"expected a whole .bin of tensors and nothing else at {path}, refused it ({type(error).__name__}: "
-            f"{first_line(error)}); use a safetensors file or {REDOWNLOAD}"
+            f"expected a whole file of tensors and nothing else at {path}, refused it ({type(error).__name__}); "
+            f"use a safetensors file or {REDOWNLOAD}"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"expected tensors by name in {path}, got a {type(state).__name__} of other things")
+        raise WeightsError(f"expected tensors by name in {path}, got something else; {REDOWNLOAD}")
     return state
 
 

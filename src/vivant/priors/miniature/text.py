@@ -127,7 +127,9 @@ class TextReader(nn.Module):
         self.query = nn.Parameter(torch.randn(len(SUBJECTS), width) * 0.3)
         self.ask = nn.ModuleList(nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, OUTPUTS))
+        self.head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, OUTPUTS)
+        )
 
     def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B 17 10"]:
         """Raw outputs per subject: logit of moving, direction, logit of having one, logit of speed, logits of kinds."""
@@ -163,5 +165,5 @@ class TextReader(nn.Module):
         """A trained reader, in evaluation mode, with the vocabulary it was trained on."""
         with safe_open(str(path), framework="pt") as file:
             reader = cls(json.loads(file.metadata()["vocabulary"]))
-            reader.load_state_dict({k: file.get_tensor(k).float() for k in file.keys()})  # noqa: SIM118
+            reader.load_state_dict({k: file.get_tensor(k).float() for k in file.keys()})
         return reader.eval().requires_grad_(False)

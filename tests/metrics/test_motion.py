@@ -1,0 +1,42 @@
+"""Flow metrics on clips whose motion is known."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from vivant.metrics.motion import activity, direction_error, flow, inside_share, psnr
+
+
+@pytest.fixture
+def texture():
+    rng = np.random.default_rng(0)
+    noise = gaussian_filter(rng.random((96, 128, 3)), (2, 2, 0))
+    return ((noise - noise.min()) / np.ptp(noise) * 255).astype(np.uint8)
+
+
+def test_flow_of_a_shift(texture):
+    found = flow(texture, np.roll(texture, (2, 3), (0, 1)))[20:-20, 20:-20]
+    assert np.allclose(np.median(found.reshape(-1, 2), 0), (3, 2), atol=0.3)
+
+
+def test_activity_and_inside_share(texture):
+    moved = texture.copy()
+    moved[:48] = np.roll(texture[:48], 3, 1)
+    region = np.zeros((96, 128), bool)
+    region[:50] = True
+    energy, mean, _ = activity([texture, moved, moved])
+    assert inside_share(energy, region) > 0.9
+    assert direction_error(mean, region, (1, 0)) < 10 and direction_error(mean, region, (-1, 0)) > 170
+
+
+def test_nothing_moved(texture):
+    energy, mean, light = activity([texture, texture])
+    assert energy.max() < 1e-3 and light.max() == 0
+    assert inside_share(np.zeros((4, 4)), np.ones((4, 4), bool)) == 0
+    assert direction_error(np.zeros((4, 4, 2)), np.ones((4, 4), bool), (1, 0)) == 180
+
+
+def test_psnr_closed_form():
+    a = np.zeros((8, 8, 3), np.uint8)
+    assert psnr(a, a) == 99
+    assert psnr(a, a + 5) == pytest.approx(20 * np.log10(255 / 5))

@@ -60,8 +60,7 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
     ),
     "water": (
         "sea river lake ocean pond stream brook wave canal bay lagoon harbour harbor tide swell creek current puddle"
-        " surf"
-        " great_wave reflection channel inlet",
+        " surf great_wave reflection channel inlet",
         "waves seas rivers waters lakes ripples reflections breakers rapids ponds streams oceans tides puddles"
         " whitecaps currents billows",
         "water foam spray seawater seafoam froth",
@@ -84,8 +83,7 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
         "tree forest cypress willow branch bush oak pine palm leaf orchard poplar wood treetop twig canopy shrub birch"
         " grove bough cypress_tree willow_tree pine_tree olive_tree hedge palm_tree elm",
         "trees branches leaves cypresses willows bushes pines palms poplars twigs woods forests treetops oaks"
-        " olive_trees"
-        " shrubs birches boughs palm_trees hedges pine_trees cypress_trees willow_trees elms",
+        " olive_trees shrubs birches boughs palm_trees hedges pine_trees cypress_trees willow_trees elms",
         "foliage leafage ivy shrubbery",
     ),
     "grass": (
@@ -95,8 +93,7 @@ _NOUNS: dict[str, tuple[str, str, str]] = {
     ),
     "flower": (
         "flower sunflower rose poppy lily tulip iris blossom petal bouquet water_lily daisy plant flower_bed lotus"
-        " orchid"
-        " garden",
+        " orchid garden",
         "flowers sunflowers roses poppies lilies tulips irises blossoms petals water_lilies daisies plants flower_beds"
         " bouquets blooms lotuses",
         "lavender heather wisteria",
@@ -206,6 +203,7 @@ _SPECIAL: dict[str, dict[str, str]] = {
     "lamp": {"shimmer": "flicker", "dance": "flicker", "tremble": "flicker", "blaze": "flicker", "dangle": "sway"},
 }  # fmt: skip
 
+_COMMON: dict[str, tuple[str, ...]] = {"water": ("flow", "roll"), "boat": ("sail",), "bird": ("fly",), "sky": ("flow",)}
 _SPEEDY: dict[float, str] = {SLOW: "creep crawl inch", FAST: "race hurry rush dash speed"}
 _STEEP: dict[int, str] = {-1: "rise climb ascend", 1: "fall descend sink"}
 
@@ -326,8 +324,21 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "frame": ("inside", "within", "in"),
 }
 _ANYWHERE = ("over", "behind", "above", "near", "around", "beside", "past", "in front of", "towards", "from", "next to")
-_JOIN = (" and ", " and ", " and ", " while ", ", ", ", and ", " as ", "; ", ". ", ", while ", " with ", " whilst ",
-    " but ")
+_JOIN = (
+    " and ",
+    " and ",
+    " and ",
+    " while ",
+    ", ",
+    ", and ",
+    " as ",
+    "; ",
+    ". ",
+    ", while ",
+    " with ",
+    " whilst ",
+    " but ",
+)
 _GLUE = (
     "the a an of to and while with as but not only also just both some any is are be being that which there where"
     " when make"
@@ -366,7 +377,8 @@ def _verbs_of(subject: str, kind: str) -> tuple[str, ...]:
     special = _SPECIAL.get(subject, {})
     general = [v for v in _VERBS[kind].split() if special.get(v, kind) == kind]
     own = [v for v, k in special.items() if k == kind]
-    return tuple(own * 2 + general + _VERBS[kind].split()[:1] * 3 * (special.get(kind, kind) == kind))
+    common = [v for v in _COMMON.get(subject, ()) if special.get(v, "drift") == kind]
+    return tuple(own * 2 + common * 5 + general + _VERBS[kind].split()[:1] * 3 * (special.get(kind, kind) == kind))
 
 
 _MEANING: dict[tuple[str, str], tuple[str, ...]] = {(s, k): _verbs_of(s, k) for s in SUBJECTS for k in KINDS}
@@ -501,15 +513,18 @@ def _clause(
         r.shuffle(kept)
         return "".join(" " + p for p in kept)
 
+    if r.random() < 0.25:  # plainly
+        pick, place = 0.0, ""
+    finite = pick < 0.5 or pick >= 0.92
     steep = motion.direction is not None and abs(motion.direction[1]) > 0.4
     basic = _VERBS[motion.kind].split()
     if generic and r.random() < 0.22:
         verb = r.choice(("move", "move", "move", "stir", "come and go") if group[0] not in ("sun",) else ("move",))
         if verb == "come and go" and motion.kind != "drift":
             verb = "move"
-    elif motion.kind == "drift" and motion.speed in _SPEEDY and r.random() < 0.12:
+    elif motion.kind == "drift" and motion.speed in _SPEEDY and finite and r.random() < 0.16:
         verb, pace = r.choice(_SPEEDY[motion.speed].split()), (pace if r.random() < 0.3 else "")
-    elif motion.kind == "drift" and steep and r.random() < 0.3:
+    elif motion.kind == "drift" and steep and finite and r.random() < 0.4:
         x, y = motion.direction or (0.0, 0.0)
         verb = r.choice(_STEEP[-1 if y < 0 else 1].split())
         if abs(x) > 0.4:
@@ -725,9 +740,9 @@ def words() -> tuple[str, ...]:
     for text in _ADJECTIVES.values():
         found.update(split(text))
     tables = (
-        _SLOWLY, _QUICKLY, _EVENLY, _SLOW_ADJ, _FAST_ADJ, _SLOW_WIND, _FAST_WIND, _WIND, _WHERE, _SETTING, _OPENING,"
-        " _TITLE,
-        _FROZEN, _ALIVE, _STILL_ADJ, _ANYWHERE, _JOIN, *_NOUN_OF_KIND.values(), *_NOWHERE.values(), *_PLACES.values(),
+        _SLOWLY, _QUICKLY, _EVENLY, _SLOW_ADJ, _FAST_ADJ, _SLOW_WIND, _FAST_WIND, _WIND, _WHERE, _SETTING, _OPENING,
+        _TITLE, _FROZEN, _ALIVE, _STILL_ADJ, _ANYWHERE, _JOIN, *_NOUN_OF_KIND.values(), *_NOWHERE.values(),
+        *_PLACES.values(),
     )  # fmt: skip
     for table in tables:
         found.update(split(" ".join(table)))

@@ -78,17 +78,22 @@ def accuracy(reader: TextReader, count: int, seed: int) -> float:
 
 
 def train(
-    minutes: float, seed: int = 0, out: str | Path = WEIGHTS, size: int = 64, start: TextReader | None = None
+    minutes: float,
+    seed: int = 0,
+    out: str | Path = WEIGHTS,
+    size: int = 64,
+    start: TextReader | None = None,
+    peak: float = 2e-3,
 ) -> TextReader:
     """Train for a while, save to `out`, return the reader; words are dropped to the unknown one at 5 %."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     reader = (start or TextReader()).train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=peak, weight_decay=0.01, betas=(0.9, 0.98))
     stream = batches(size, rng, reader.vocabulary)
     begin, step = time.monotonic(), 0
     while (spent := (time.monotonic() - begin) / (60 * minutes)) < 1:
-        rate = 2e-3 * min(1.0, (step + 1) / 200) * min(1.0, 1.35 * (1 - spent) + 0.003)
+        rate = peak * min(1.0, (step + 1) / 200) * min(1.0, 1.35 * (1 - spent) + 0.003)
         for group in optimizer.param_groups:
             group["lr"] = rate
         if (drawn := next(stream, None)) is None:
@@ -120,7 +125,10 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="start from the weights at --out")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    reader = train(given.minutes, given.seed, given.out, start=TextReader.load(given.out) if given.resume else None)
+    if given.resume:
+        reader = train(given.minutes, given.seed, given.out, start=TextReader.load(given.out), peak=1e-3)
+    else:
+        reader = train(given.minutes, given.seed, given.out)
     print(f"read exactly: {accuracy(reader, 2000, 10_000 + given.seed):.4f} of 2000 fresh descriptions")
 
 

@@ -21,7 +21,7 @@ from ..combine import masked
 from ..protocol import Card, Denoiser
 from . import paint
 from .net import Config, MotionUNet, PictureReader, conditions
-from .text import TextReader, load_reader, tokenize
+from .text import TextReader, tokenize
 from .weights import FILE, SCALE, load_networks
 
 TRAVELS = ("boat", "bird", "figure", "sun")
@@ -43,7 +43,7 @@ class Miniature:
         """The prior with its packaged weights. Raises `WeightsError` where they are missing or broken."""
         reader, motion = PictureReader(Config()), MotionUNet(Config())
         load_networks(reader, motion, weights)
-        return cls(reader, motion, load_reader(), device)
+        return cls(reader, motion, TextReader.load(), device)
 
     def levels(self, shot: Shot, steps: int) -> list[Level]:
         """`steps + 1` levels of the cosine schedule, t from 0.99 to 0: a = cos(πt/2), s = sin(πt/2)."""

@@ -29,14 +29,20 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     prior = Miniature.load()
-    variants = {"base": {"distil": 0.0}} | {f"{n} levels": {"distil_evaluations": n} for n in (1, 2, 3, 5)} | {"all levels": {}}
+    variants = (
+        {"base": {"distil": 0.0}}
+        | {f"{n} levels": {"distil_evaluations": n} for n in (1, 2, 3, 5)}
+        | {"all levels": {}}
+    )
     spent, calls = dict.fromkeys(variants, 0.0), dict.fromkeys(variants, 0)
     results: dict[str, list] = {name: [] for name in variants}
     passes = [0]
     prior.motion.register_forward_pre_hook(lambda net, inputs: passes.__setitem__(0, passes[0] + len(inputs[0])))
     for i in range(options.scenes):
         scene = sample(np.random.default_rng([HELD_OUT, 5, i]), 192, still=False)
-        shot = Shot(scene.picture, scene.caption, controls=Controls(strength=0.5), frames=FRAMES, steps=prior.card.steps)
+        shot = Shot(
+            scene.picture, scene.caption, controls=Controls(strength=0.5), frames=FRAMES, steps=prior.card.steps
+        )
         for name, changes in variants.items():
             one = replace(shot, **changes)
             passes[0], start = 0, time.perf_counter()

@@ -52,7 +52,11 @@ def scene(h: int, w: int, rng: np.random.Generator) -> np.ndarray:
     bank = np.clip((y - (0.8 + 0.5 * x + 0.03 * noise(8, w, rng, (1, 9))[4][None])) * h / 3, 0, 1)[..., None]
     ground = np.array([0.28, 0.3, 0.16]) + 0.3 * (noise(h, w, rng, (30, 30))[..., None] - 0.5)
     picture = picture * (1 - bank) + bank * ground
-    half = 0.042 * np.sin(np.pi * np.clip((0.95 - y) / 0.78 * 0.93 + 0.06, 0, 1)) * (0.8 + 0.5 * noise(h, w, rng, (24, 24)))
+    half = (
+        0.042
+        * np.sin(np.pi * np.clip((0.95 - y) / 0.78 * 0.93 + 0.06, 0, 1))
+        * (0.8 + 0.5 * noise(h, w, rng, (24, 24)))
+    )
     tree = (np.clip((half - np.abs(x - 0.1)) * w / 3, 0, 1) * (y < 0.95))[..., None]
     leaf = np.array([0.12, 0.2, 0.13]) + 0.28 * (noise(h, w, rng, (40, 30))[..., None] - 0.5)
     return np.clip(picture * (1 - tree) + tree * leaf, 0, 1).astype(np.float32)

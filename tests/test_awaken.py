@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vivant.awaken import awaken, gaussian, lerp, slerp, step_sizes, vsds, vsds_levels
+from vivant.awaken import awaken, lerp, slerp, step_sizes, vsds, vsds_levels
+from vivant.errors import SettingError
+from vivant.noise import white
 from vivant.priors.analytic import AnalyticPrior
 from vivant.process import Level, Prediction, diffuse
 from vivant.shot import Shot
@@ -74,7 +76,7 @@ def test_stepwise_falls_over_the_first_half_then_stays():
 
 
 def test_an_unknown_curve_is_refused():
-    with pytest.raises(ValueError, match="expected a step-size curve among stepwise-decreasing"):
+    with pytest.raises(SettingError, match="expected a step-size curve among stepwise-decreasing"):
         step_sizes("sideways", 3)
 
 
@@ -101,7 +103,7 @@ def test_vsds_stays_where_the_denoiser_finds_the_noise():
 
 
 def test_vsds_wants_one_rate_a_level():
-    with pytest.raises(ValueError):
+    with pytest.raises(SettingError):
         vsds(lambda z, level: Prediction(z, z), clips(0), [Level(0.6, 0.8, 0.0)] * 2, clips(1), [1.0])
 
 
@@ -205,7 +207,7 @@ def sampled(prior, one, rng):
     """Diffuse the still, solve: image-to-video without any of the method."""
     levels = prior.levels(one, one.steps)
     x = prior.still([one], rng)
-    return SOLVERS[prior.card.solver](prior.bind([one], rng), diffuse(x, gaussian(x, rng), levels[0]), levels)
+    return SOLVERS[prior.card.solver](prior.bind([one], rng), diffuse(x, white(x, rng), levels[0]), levels)
 
 
 def test_without_distillation_or_proxy_it_is_plain_sampling():
@@ -225,10 +227,10 @@ def test_the_method_is_its_equations_in_order(distil, dual, blend):
     if distil:
         head = levels[:4]
         rates = [0.5 * rate for rate in step_sizes("stepwise-decreasing", 4)]
-        x = vsds(prior.bind(paths, rng), x, head, gaussian(x, rng), rates)
+        x = vsds(prior.bind(paths, rng), x, head, white(x, rng), rates)
     if dual:
         x = (slerp if blend == "slerp" else lerp)(x[:1], x[1:], torch.linspace(0, 1, 5))
-    z = diffuse(x, gaussian(x, rng), levels[0])
+    z = diffuse(x, white(x, rng), levels[0])
     expected = SOLVERS["dpmpp_2m"](prior.bind([one], rng), z, levels)
     assert torch.equal(awaken(prior, one, proxy, seeded(1)), expected)
 
@@ -261,9 +263,9 @@ def test_a_seed_is_a_clip():
 
 def test_gaussian_is_the_same_draw_in_every_precision():
     like = clips(0)
-    noise = gaussian(like, seeded(2))
-    assert torch.equal(gaussian(like.half(), seeded(2)), noise.half())
-    assert gaussian(like.double(), seeded(2)).dtype == torch.float64
+    noise = white(like, seeded(2))
+    assert torch.equal(white(like.half(), seeded(2)), noise.half())
+    assert white(like.double(), seeded(2)).dtype == torch.float64
 
 
 # --- the recorded official run

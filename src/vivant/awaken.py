@@ -1,8 +1,8 @@
 """Every Painting Awakened: dual-path video score distillation, spherical fusion over the frames, any prior.
 
-    painting ─► still ─► VSDS ─┐
-                               ├─► slerp over frames ─► diffuse ─► solve ─► latents
-    proxy    ─► still ─► VSDS ─┘
+painting ─► still ─► VSDS ─┐
+                           ├─► slerp over frames ─► diffuse ─► solve ─► latents
+proxy    ─► still ─► VSDS ─┘
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from .errors import SettingError
+from .noise import white
 from .priors.combine import watched
 from .priors.protocol import Denoiser, VideoPrior
 from .process import Level, Video, diffuse
@@ -29,7 +31,7 @@ def step_sizes(curve: str, count: int, high: float = 10.0, low: float = 1.0) -> 
         "stepwise-increasing": stepwise[::-1], "linear-increasing": line[::-1],
     }  # fmt: skip
     if curve not in curves:
-        raise ValueError(f"expected a step-size curve among {', '.join(curves)}, got {curve!r}")
+        raise SettingError(f"expected a step-size curve among {', '.join(curves)}, got {curve!r}")
     return [float(v) for v in curves[curve]]
 
 
@@ -80,11 +82,11 @@ def awaken(
         head = vsds_levels(levels, shot.distil, shot.distil_evaluations)
         gain = shot.gain if shot.gain is not None else prior.card.gain
         rates = [gain * rate for rate in step_sizes(shot.curve, len(head))]
-        x = vsds(watched(prior.bind(paths, rng), on_call), x, head, gaussian(x, rng), rates)
+        x = vsds(watched(prior.bind(paths, rng), on_call), x, head, white(x, rng), rates)
     if proxy is not None:
         fuse = slerp if shot.blend == "slerp" else lerp
         x = fuse(x[:1], x[1:], torch.linspace(0, 1, x.shape[2], device=x.device))
-    z = diffuse(x, gaussian(x, rng), levels[0])
+    z = diffuse(x, white(x, rng), levels[0])
     return SOLVERS[prior.card.solver](watched(prior.bind([shot], rng), on_call), z, levels)
 
 
@@ -94,8 +96,3 @@ def vsds_levels(levels: Sequence[Level], p: float, evaluations: int | None) -> l
     if evaluations is None or evaluations >= len(head):
         return head
     return [head[i] for i in np.linspace(0, len(head) - 1, evaluations).round().astype(int)]
-
-
-def gaussian(like: Video, rng: Generator) -> Video:
-    """White noise of the same shape, drawn from the generator that was passed in."""
-    return torch.randn(like.shape, generator=rng, dtype=torch.float32, device=rng.device).to(like)

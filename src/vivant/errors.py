@@ -1,14 +1,14 @@
 """Everything vivant raises on purpose. One line each: what was expected, what came, what to do.
 
-    VivantError
-    ├── InputError              the user's input cannot be used (exit code 2)
-    │   ├── ImageError          a painting, proxy or mask
-    │   ├── PromptError         the sentence
-    │   └── SettingError        a number or name out of range
-    ├── OutputError             the result cannot be written (exit code 2)
-    └── ModelError              a base model cannot be used (exit code 1)
-        ├── WeightsError        missing, truncated, mismatched or unsafe weights
-        └── DependencyError     an optional package is missing
+VivantError
+├── InputError              the user's input cannot be used (exit code 2)
+│   ├── ImageError          a painting, proxy or mask
+│   ├── PromptError         the sentence
+│   └── SettingError        a number or name out of range
+├── OutputError             the result cannot be written (exit code 2)
+└── ModelError              a base model cannot be used (exit code 1)
+    ├── WeightsError        missing, truncated, mismatched or unsafe weights
+    └── DependencyError     an optional package is missing
 """
 
 

@@ -56,7 +56,6 @@ class Shot:
     curve: str = "stepwise-decreasing"
     gain: float | None = None
     blend: str = "slerp"
-    loop: bool = False
 
     def __post_init__(self) -> None:
         p = self.painting
@@ -67,10 +66,15 @@ class Shot:
         if not self.prompt.strip():
             raise PromptError("expected a sentence that says what moves, got an empty prompt (try 'clouds drift')")
         if len(self.prompt) > MAX_PROMPT:
-            raise PromptError(f"expected a prompt of at most {MAX_PROMPT} characters, got {len(self.prompt)}; shorten it")
+            raise PromptError(
+                f"expected a prompt of at most {MAX_PROMPT} characters, got {len(self.prompt)}; shorten it"
+            )
         for name, value, low, high in (
-            ("frames", self.frames, 2, 2000), ("fps", self.fps, 1, 120), ("steps", self.steps, 1, 1000),
-            ("seed", self.seed, 0, 2**63 - 1), ("distil", self.distil, 0, 1),
+            ("frames", self.frames, 2, 2000),
+            ("fps", self.fps, 1, 120),
+            ("steps", self.steps, 1, 1000),
+            ("seed", self.seed, 0, 2**63 - 1),
+            ("distil", self.distil, 0, 1),
         ):
             if not low <= value <= high:
                 raise SettingError(f"expected {name} between {low} and {high}, got {value}")
@@ -80,7 +84,9 @@ class Shot:
             raise SettingError(f"expected blend 'slerp' or 'lerp', got {self.blend!r}")
         mask = self.controls.mask
         if mask is not None and mask.shape != p.shape[:2]:
-            raise ImageError(f"expected a mask of the painting's {p.shape[1]}×{p.shape[0]}, got {mask.shape[1]}×{mask.shape[0]}")
+            raise ImageError(
+                f"expected a mask of the painting's {p.shape[1]}×{p.shape[0]}, got {mask.shape[1]}×{mask.shape[0]}"
+            )
 
     def seen_as(self, proxy: np.ndarray) -> Shot:
         """The same shot with its proxy image in the painting's place (the second path)."""

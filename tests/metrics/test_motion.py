@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from vivant.metrics.motion import activity, direction_error, flow, inside_share, psnr
+from vivant.flow import flow
+from vivant.metrics.motion import activity, direction_error, inside_share, psnr
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_activity_and_inside_share(texture):
 
 
 def test_nothing_moved(texture):
-    energy, mean, light = activity([texture, texture])
+    energy, _, light = activity([texture, texture])
     assert energy.max() < 1e-3 and light.max() == 0
     assert inside_share(np.zeros((4, 4)), np.ones((4, 4), bool)) == 0
     assert direction_error(np.zeros((4, 4, 2)), np.ones((4, 4), bool), (1, 0)) == 180

@@ -9,7 +9,7 @@ import torch
 from vivant.awaken import awaken
 from vivant.data.scenes import sample
 from vivant.errors import PromptError, WeightsError
-from vivant.metrics.motion import flow
+from vivant.flow import flow
 from vivant.priors.miniature.adapter import Miniature
 from vivant.priors.miniature.net import Config, MotionUNet, PictureReader
 from vivant.priors.miniature.weights import FILE, load_networks, save_networks
@@ -32,7 +32,12 @@ def shot():
 
     path = next(iter(vivant.__path__)) + "/data/demo.jpg"
     picture = cv2.imread(path)[..., ::-1]
-    return Shot(np.ascontiguousarray(cv2.resize(picture, (280, 200), interpolation=cv2.INTER_AREA)), "Clouds drift to the right", frames=5, steps=6)
+    return Shot(
+        np.ascontiguousarray(cv2.resize(picture, (280, 200), interpolation=cv2.INTER_AREA)),
+        "Clouds drift to the right",
+        frames=5,
+        steps=6,
+    )
 
 
 def run(prior, shot, proxy=None, seed=0):
@@ -59,12 +64,17 @@ def test_weights_are_small_and_strict(tmp_path):
 def test_weights_round_trip(tmp_path):
     torch.manual_seed(0)
     nets = PictureReader(Config()), MotionUNet(Config())
-    tensors = {f"{n}.{k}": v for n, net in zip(("reader", "motion"), nets, strict=True) for k, v in net.state_dict().items()}
+    tensors = {
+        f"{n}.{k}": v for n, net in zip(("reader", "motion"), nets, strict=True) for k, v in net.state_dict().items()
+    }
     save_networks(tensors, tmp_path / "a.safetensors", {})
     again = PictureReader(Config()), MotionUNet(Config())
     load_networks(*again, tmp_path / "a.safetensors")
     for a, b in zip(nets, again, strict=True):
-        assert all(torch.equal(x.half().float(), y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(x.half().float(), y)
+            for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        )
 
 
 @pytest.mark.parametrize(("way", "sign"), [("right", 1), ("left", -1)])

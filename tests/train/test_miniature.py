@@ -15,7 +15,9 @@ def test_trains_resumes_and_logs(tmp_path):
     assert out.is_file() and (tmp_path / "run" / "samples.png").is_file()
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert state["step"] == 2
-    again = main(steps=3, out=str(tmp_path / "run"), resume=str(tmp_path / "run" / "state.pt"), batch=2, threads=1, workers=0)
+    again = main(
+        steps=3, out=str(tmp_path / "run"), resume=str(tmp_path / "run" / "state.pt"), batch=2, threads=1, workers=0
+    )
     with safe_open(str(again), "pt") as file:
         assert file.metadata()["step"] == "3"
         assert any(k.startswith("motion.") for k in file.keys())

@@ -26,7 +26,9 @@ def fractal(n: int, rng: np.random.Generator, scale: float = 4, stretch: tuple[f
     return (total - low) / (high - low + 1e-6)
 
 
-def blobs(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
+def blobs(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator, cx: float, cy: float, rx: float, ry: float
+) -> np.ndarray:
     """A crown of overlapping soft discs around (cx, cy), in [0, 1]."""
     out = np.zeros_like(x)
     for _ in range(5):
@@ -36,20 +38,26 @@ def blobs(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, cx: float, cy:
     return out
 
 
-def paint_over(picture: np.ndarray, rng: np.random.Generator, textures: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+def paint_over(
+    picture: np.ndarray, rng: np.random.Generator, textures: Sequence[np.ndarray], labels: np.ndarray
+) -> np.ndarray:
     """Finish a flat scene in a random style: strokes, ink lines, canvas, faded or single-hue palettes. (n, n, 3) uint8."""
     n = picture.shape[0]
     image = np.clip(picture, 0, 1).astype(np.float32)
     if textures and rng.random() < 0.4:
-        source = textures[rng.integers(len(textures))]
+        source = textures[int(rng.integers(len(textures)))]
         side = int(rng.uniform(0.2, 0.7) * min(source.shape[:2]))
         y0, x0 = (int(rng.integers(s - side + 1)) for s in source.shape[:2])
-        patch = cv2.resize(source[y0 : y0 + side, x0 : x0 + side], (n, n), interpolation=cv2.INTER_AREA) / np.float32(255)
+        patch = cv2.resize(source[y0 : y0 + side, x0 : x0 + side], (n, n), interpolation=cv2.INTER_AREA) / np.float32(
+            255
+        )
         detail = patch - cv2.GaussianBlur(patch, (0, 0), n / 8)
         chosen = labels == rng.choice(np.unique(labels)) if rng.random() < 0.6 else np.ones_like(labels, bool)
         image = image + detail * chosen[..., None] * rng.uniform(0.4, 1.2)
     if rng.random() < 0.6:
-        image += rng.uniform(0.05, 0.35) * (fractal(n, rng, n / 5, (rng.uniform(1, 4), rng.uniform(1, 4)))[..., None] - 0.5)
+        image += rng.uniform(0.05, 0.35) * (
+            fractal(n, rng, n / 5, (rng.uniform(1, 4), rng.uniform(1, 4)))[..., None] - 0.5
+        )
     if rng.random() < 0.25:
         warp = rng.uniform(0.5, 2.5) * n / 96
         y, x = np.mgrid[0:n, 0:n].astype(np.float32)
@@ -66,7 +74,9 @@ def paint_over(picture: np.ndarray, rng: np.random.Generator, textures: Sequence
         image = grey * hsv(rng.uniform(0.07, 0.14), rng.uniform(0.1, 0.5), 1.0) * rng.uniform(0.8, 1.2)
     elif style < 0.4:
         image = grey + (image - grey) * rng.uniform(0.3, 1.5)
-    image = (image - 0.5) * rng.uniform(0.6, 1.3) + 0.5 + rng.normal(0, 0.07) + rng.normal(0, 0.05, 3).astype(np.float32)
+    image = (
+        (image - 0.5) * rng.uniform(0.6, 1.3) + 0.5 + rng.normal(0, 0.07) + rng.normal(0, 0.05, 3).astype(np.float32)
+    )
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2) * n / 96)
     image += rng.normal(0, rng.uniform(0, 0.05), image.shape).astype(np.float32)

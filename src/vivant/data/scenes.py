@@ -19,7 +19,16 @@ KINDS_OF = {
     "figure": ("drift", "sway"), "lamp": ("flicker",),
 }  # fmt: skip
 TRAVELS = {"boat", "bird", "figure", "sun"}
-DIRECTIONS = [(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (0.7071, -0.7071), (-0.7071, -0.7071), (0.7071, 0.7071), (-0.7071, 0.7071)]
+DIRECTIONS = [
+    (1.0, 0.0),
+    (-1.0, 0.0),
+    (0.0, -1.0),
+    (0.0, 1.0),
+    (0.7071, -0.7071),
+    (-0.7071, -0.7071),
+    (0.7071, 0.7071),
+    (-0.7071, 0.7071),
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +72,9 @@ class _Canvas:
             depth = 0.55 + 0.6 * np.clip(np.abs(gy - horizon) / span, 0, 1)
         self.layers.append((subject, small, anchor, depth))
 
-    def tone(self, colour: np.ndarray, rough: float, stretch: tuple[float, float] = (1, 1), scale: float = 4) -> np.ndarray:
+    def tone(
+        self, colour: np.ndarray, rough: float, stretch: tuple[float, float] = (1, 1), scale: float = 4
+    ) -> np.ndarray:
         """A painted surface of one colour: fractal light and dark, and a second hue."""
         light = fractal(self.n, self.rng, scale, stretch)[..., None]
         other = fractal(self.n, self.rng, scale / 2, stretch)[..., None]
@@ -79,7 +90,9 @@ def _sky(c: _Canvas, horizon: float) -> np.ndarray:
     mix = np.clip(c.y / max(horizon, 0.1), 0, 1)[..., None] ** r.uniform(0.6, 1.6)
     sky = top * (1 - mix) + low * mix
     style = r.random()
-    cloud = hsv(r.choice([hue, hue + 0.5, 0.08, 0.02]), r.uniform(0, 0.5), r.choice([r.uniform(0.2, 0.5), r.uniform(0.75, 1.0)]))
+    cloud = hsv(
+        r.choice([hue, hue + 0.5, 0.08, 0.02]), r.uniform(0, 0.5), r.choice([r.uniform(0.2, 0.5), r.uniform(0.75, 1.0)])
+    )
     if style < 0.6:
         f = fractal(c.n, r, r.uniform(2.5, 5), (r.uniform(1, 3), 1))
         a = np.clip((f - r.uniform(0.35, 0.6)) * r.uniform(3, 9), 0, 1)[..., None] * r.uniform(0.5, 1)
@@ -103,7 +116,9 @@ def _water(c: _Canvas, horizon: float, sky: np.ndarray) -> np.ndarray:
     if r.random() < 0.45:
         mean = sky[: max(int(horizon * c.n), 2)].mean((0, 1)) * r.uniform(0.5, 1.05)
     else:
-        mean = hsv(r.choice([0.55, 0.6, 0.5, 0.45, 0.62, 0.1]) + r.normal(0, 0.03), r.uniform(0.1, 0.75), r.uniform(0.25, 0.85))
+        mean = hsv(
+            r.choice([0.55, 0.6, 0.5, 0.45, 0.62, 0.1]) + r.normal(0, 0.03), r.uniform(0.1, 0.75), r.uniform(0.25, 0.85)
+        )
     if r.random() < 0.3:
         mirrored = np.clip(2 * horizon - c.y, 0, 1)
         rows = (mirrored * (c.n - 1)).astype(np.float32)
@@ -144,12 +159,22 @@ def _boat(c: _Canvas, ground: float) -> None:
         colour = np.broadcast_to(_dark(r, [0.05, 0.08, 0.0, 0.6], 0.1, 0.6), (c.n, c.n, 3)).copy()
         if r.random() < 0.6:
             h = s * r.uniform(0.6, 1.4)
-            sail = _polygon(c, [(x, y - lift - h), (x + w * r.uniform(0.4, 1), y - lift), (x - w * r.uniform(0.1, 0.8), y - lift)])
+            sail = _polygon(
+                c, [(x, y - lift - h), (x + w * r.uniform(0.4, 1), y - lift), (x - w * r.uniform(0.1, 0.8), y - lift)]
+            )
             tint = hsv(r.choice([0.1, 0.03, 0.15]), r.uniform(0, 0.7), r.uniform(0.5, 1))
             colour[sail > 0] = tint
             a = np.maximum(a, sail)
         elif r.random() < 0.5:
-            man = _polygon(c, [(x - 0.1 * s, y - lift - 0.25 * s), (x + 0.08 * s, y - lift - 0.25 * s), (x + 0.1 * s, y - lift), (x - 0.1 * s, y - lift)])
+            man = _polygon(
+                c,
+                [
+                    (x - 0.1 * s, y - lift - 0.25 * s),
+                    (x + 0.08 * s, y - lift - 0.25 * s),
+                    (x + 0.1 * s, y - lift),
+                    (x - 0.1 * s, y - lift),
+                ],
+            )
             a = np.maximum(a, man)
         c.add("boat", a, colour)
 
@@ -171,7 +196,13 @@ def _tree(c: _Canvas, ground: float) -> None:
             a = np.clip((ragged - 0.5) * 6, 0, 1)
             trunk = (np.abs(c.x - x) < h * 0.03) & (c.y > top + h * 0.3) & (c.y < foot)
             a = np.maximum(a, trunk.astype(np.float32))
-        c.add("tree", a, c.tone(_dark(r, [0.3, 0.25, 0.2, 0.08, 0.12, 0.4], 0.08, 0.65), 0.5, scale=10), foot=foot, top=top)
+        c.add(
+            "tree",
+            a,
+            c.tone(_dark(r, [0.3, 0.25, 0.2, 0.08, 0.12, 0.4], 0.08, 0.65), 0.5, scale=10),
+            foot=foot,
+            top=top,
+        )
 
 
 def _houses(c: _Canvas, ground: float) -> None:
@@ -183,7 +214,9 @@ def _houses(c: _Canvas, ground: float) -> None:
         a = _polygon(c, [(x, y), (x, y - h), (x + w / 2, y - h - roof), (x + w, y - h), (x + w, y)])
         colour = c.tone(np.clip(tint + r.normal(0, 0.08, 3), 0, 1).astype(np.float32), 0.3, scale=8)
         if r.random() < 0.5:
-            panes = ((c.x * c.n / max(c.n / 24, 3)).astype(int) % 2 == 0) & ((c.y * c.n / max(c.n / 20, 3)).astype(int) % 3 == 0)
+            panes = ((c.x * c.n / max(c.n / 24, 3)).astype(int) % 2 == 0) & (
+                (c.y * c.n / max(c.n / 20, 3)).astype(int) % 3 == 0
+            )
             colour[panes] *= r.uniform(0.4, 1.6)
         c.add("house", a, np.clip(colour, 0, 1))
 
@@ -201,13 +234,21 @@ def _small(c: _Canvas, name: str, ground: float) -> None:
         h = r.uniform(0.2, 0.5)
         up = np.clip((y - c.y) / h, 0, 1)
         lean = r.uniform(-0.25, 0.25)
-        body = np.exp(-(((c.x - x - lean * up**1.5) / (0.025 + 0.1 * up)) ** 2)) * (c.y < y) * np.clip((1.05 - up) * 3, 0, 1)
+        body = (
+            np.exp(-(((c.x - x - lean * up**1.5) / (0.025 + 0.1 * up)) ** 2))
+            * (c.y < y)
+            * np.clip((1.05 - up) * 3, 0, 1)
+        )
         a = np.clip(body * (0.5 + 1.1 * fractal(c.n, r, 7)), 0, 1)
-        c.add("smoke", a, c.tone(hsv(r.random(), r.uniform(0, 0.15), r.uniform(0.3, 0.95)), 0.3), foot=y, top=y - h * 0.5)
+        c.add(
+            "smoke", a, c.tone(hsv(r.random(), r.uniform(0, 0.15), r.uniform(0.3, 0.95)), 0.3), foot=y, top=y - h * 0.5
+        )
     elif name == "fire":
         s = r.uniform(0.06, 0.16)
         up = np.clip((y - c.y) / (s * 2.2), 0, 1)
-        a = np.clip((s * (1 - up) ** 0.7 * (0.6 + 0.8 * fractal(c.n, r, 12)) - np.abs(c.x - x)) * c.n / 2, 0, 1) * (c.y < y)
+        a = np.clip((s * (1 - up) ** 0.7 * (0.6 + 0.8 * fractal(c.n, r, 12)) - np.abs(c.x - x)) * c.n / 2, 0, 1) * (
+            c.y < y
+        )
         glow = np.stack([np.ones_like(up), 0.85 - 0.6 * up, 0.4 - 0.35 * up], -1)
         c.add("fire", a, glow, foot=y, top=y - 2 * s)
     elif name == "flag":
@@ -222,7 +263,10 @@ def _small(c: _Canvas, name: str, ground: float) -> None:
     elif name == "figure":
         for _ in range(r.integers(1, 4)):
             s, fx = r.uniform(0.08, 0.28), float(np.clip(x + r.uniform(-0.2, 0.2), 0.05, 0.95))
-            body = _polygon(c, [(fx - 0.09 * s, y - 0.75 * s), (fx + 0.09 * s, y - 0.75 * s), (fx + 0.15 * s, y), (fx - 0.15 * s, y)])
+            body = _polygon(
+                c,
+                [(fx - 0.09 * s, y - 0.75 * s), (fx + 0.09 * s, y - 0.75 * s), (fx + 0.15 * s, y), (fx - 0.15 * s, y)],
+            )
             head = np.clip((0.1 * s - np.hypot(c.x - fx, c.y - y + 0.86 * s)) * c.n / 2, 0, 1)
             colour = np.broadcast_to(_dark(r, [0.0, 0.6, 0.1, 0.3], 0.05, 0.6), (c.n, c.n, 3)).copy()
             colour[head > 0] = hsv(0.07, 0.4, r.uniform(0.5, 0.95))
@@ -237,11 +281,19 @@ def _small(c: _Canvas, name: str, ground: float) -> None:
         dots = np.zeros_like(c.x)
         for _ in range(r.integers(8, 40)):
             fx, fy = r.random(), r.uniform(ground, 1)
-            dots = np.maximum(dots, np.clip((r.uniform(0.01, 0.035) - np.hypot((c.x - fx) * 0.7, c.y - fy)) * c.n / 2, 0, 1))
-        c.add("flower", dots * (near > 0), c.tone(hsv(r.choice([0.95, 0.0, 0.13, 0.8, 0.1]), r.uniform(0.2, 0.9), r.uniform(0.6, 1)), 0.4, scale=12))
+            dots = np.maximum(
+                dots, np.clip((r.uniform(0.01, 0.035) - np.hypot((c.x - fx) * 0.7, c.y - fy)) * c.n / 2, 0, 1)
+            )
+        c.add(
+            "flower",
+            dots * (near > 0),
+            c.tone(hsv(r.choice([0.95, 0.0, 0.13, 0.8, 0.1]), r.uniform(0.2, 0.9), r.uniform(0.6, 1)), 0.4, scale=12),
+        )
 
 
-def sample(rng: np.random.Generator, n: int = 96, textures: Sequence[np.ndarray] = (), still: bool | None = None) -> Scene:
+def sample(
+    rng: np.random.Generator, n: int = 96, textures: Sequence[np.ndarray] = (), still: bool | None = None
+) -> Scene:
     """Draw one scene of n×n pixels. `textures`: optional (H, W, 3) uint8 pictures whose paint may cover layers."""
     c, r = _Canvas(n, rng), rng
     horizon = float(r.choice([r.uniform(0.3, 0.7), r.uniform(-0.2, 0.15), r.uniform(0.8, 1.05)], p=[0.8, 0.12, 0.08]))
@@ -259,12 +311,22 @@ def sample(rng: np.random.Generator, n: int = 96, textures: Sequence[np.ndarray]
     ground = float(np.clip(horizon, 0.0, 0.93))
     if watery:
         rough = r.random() < 0.3
-        a = _ridge(c, horizon + 0.03, r.uniform(0.1, 0.5), r.uniform(1.5, 3)) if rough else np.clip((c.y - horizon) * n / 2, 0, 1)
+        a = (
+            _ridge(c, horizon + 0.03, r.uniform(0.1, 0.5), r.uniform(1.5, 3))
+            if rough
+            else np.clip((c.y - horizon) * n / 2, 0, 1)
+        )
         c.add("water", a, _water(c, horizon, sky), horizon=horizon)
         if r.random() < 0.4:
             bank = _ridge(c, r.uniform(0.85, 1.1), r.uniform(0.05, 0.3))
             if r.random() < 0.5:
-                bank = np.clip((c.x * r.choice([-1, 1]) + r.uniform(-0.9, 0.3) + 0.3 * fractal(n, r, 3) + (c.y - horizon) * 0.5) * n / 4, 0, 1) * (c.y > horizon)
+                bank = np.clip(
+                    (c.x * r.choice([-1, 1]) + r.uniform(-0.9, 0.3) + 0.3 * fractal(n, r, 3) + (c.y - horizon) * 0.5)
+                    * n
+                    / 4,
+                    0,
+                    1,
+                ) * (c.y > horizon)
             c.add("hill", bank, c.tone(_dark(r, [0.1, 0.25, 0.3, 0.07], 0.15, 0.7), 0.45))
     else:
         green = r.random() < 0.5
@@ -272,25 +334,43 @@ def sample(rng: np.random.Generator, n: int = 96, textures: Sequence[np.ndarray]
         a = _ridge(c, horizon + 0.02, r.uniform(0, 0.12))
         c.add("grass" if green else "hill", a, c.tone(tint, 0.5, (1, r.uniform(1, 3)), 9), foot=1.0, top=ground)
         if r.random() < 0.2:
-            flow = np.abs(c.x - 0.5 - 0.4 * (fractal(n, r, 2) - 0.5) - 0.3 * (c.y - horizon)) < 0.05 + 0.25 * np.clip(c.y - horizon, 0, 1)
+            flow = np.abs(c.x - 0.5 - 0.4 * (fractal(n, r, 2) - 0.5) - 0.3 * (c.y - horizon)) < 0.05 + 0.25 * np.clip(
+                c.y - horizon, 0, 1
+            )
             c.add("water", flow * (c.y > horizon), _water(c, horizon, sky), horizon=horizon)
     if r.random() < 0.08:
         x, w = r.uniform(0.2, 0.8), r.uniform(0.05, 0.15)
         fall = (np.abs(c.x - x - 0.03 * fractal(n, r, 4)) < w) & (c.y > ground - 0.25)
-        c.add("waterfall", fall.astype(np.float32), c.tone(hsv(0.57, r.uniform(0, 0.3), r.uniform(0.7, 0.95)), 0.5, (1, 6), 14))
+        c.add(
+            "waterfall",
+            fall.astype(np.float32),
+            c.tone(hsv(0.57, r.uniform(0, 0.3), r.uniform(0.7, 0.95)), 0.5, (1, 6), 14),
+        )
     if r.random() < 0.35:
         _houses(c, ground)
     if r.random() < 0.45:
         _tree(c, ground)
     if watery and r.random() < 0.55:
         _boat(c, ground)
-    for name, chance in (("bird", 0.15), ("smoke", 0.15), ("fire", 0.08), ("flag", 0.1), ("figure", 0.22), ("lamp", 0.15), ("flower", 0.12)):
+    for name, chance in (
+        ("bird", 0.15),
+        ("smoke", 0.15),
+        ("fire", 0.08),
+        ("flag", 0.1),
+        ("figure", 0.22),
+        ("lamp", 0.15),
+        ("flower", 0.12),
+    ):
         if r.random() < chance:
             _small(c, name, ground)
     if r.random() < 0.4:
         w = r.uniform(0.02, 0.09)
         rim = np.minimum(np.minimum(c.x, 1 - c.x), np.minimum(c.y, 1 - c.y)) < w
-        c.add("frame", rim.astype(np.float32), np.broadcast_to(hsv(r.uniform(0.05, 0.15), r.uniform(0, 0.5), r.uniform(0.1, 1)), (n, n, 3)))
+        c.add(
+            "frame",
+            rim.astype(np.float32),
+            np.broadcast_to(hsv(r.uniform(0.05, 0.15), r.uniform(0, 0.5), r.uniform(0.1, 1)), (n, n, 3)),
+        )
     picture = paint_over(c.picture, rng, textures, c.labels)
     counts = np.bincount(c.labels.ravel(), minlength=len(SUBJECTS)) / (n * n)
     present = [s for i, s in enumerate(SUBJECTS) if counts[i] > (0.002 if s in ("lamp", "bird") else 0.006)]
@@ -317,7 +397,7 @@ def _plan(present: Sequence[str], rng: np.random.Generator, still: bool | None) 
     for subject in rng.permutation(movable)[: 1 if rng.random() < 0.7 else 2]:
         kind = str(rng.choice(KINDS_OF[subject]))
         direction = None
-        if kind == "drift" and rng.random() < 0.65 or (kind == "ripple" and rng.random() < 0.2):
+        if (kind == "drift" and rng.random() < 0.65) or (kind == "ripple" and rng.random() < 0.2):
             allowed = DIRECTIONS[:2] if subject in ("boat", "figure", "water") and rng.random() < 0.8 else DIRECTIONS
             direction = allowed[rng.integers(len(allowed))]
         elif kind == "drift" and subject in ("smoke", "waterfall"):

@@ -114,7 +114,9 @@ def scenes(
     calls = dict.fromkeys(rows, 0)
     for i in range(count):
         scene = sample(np.random.default_rng([HELD_OUT, seed, i]), 192, still=True if i % 8 == 0 else False)
-        shot = Shot(scene.picture, scene.caption, controls=Controls(strength=0.5), steps=prior.card.steps, fps=prior.card.fps)
+        shot = Shot(
+            scene.picture, scene.caption, controls=Controls(strength=0.5), steps=prior.card.steps, fps=prior.card.fps
+        )
         for row in rows:
             start = time.perf_counter()
             try:
@@ -124,14 +126,18 @@ def scenes(
             spent[row] += time.perf_counter() - start
             calls[row] += used
             results[row].append(judge_scene(frames, scene.labels, scene.plan))
-        progress(f"{i + 1}/{count} {json.dumps({r: round(summary(o)['what_and_where'], 3) for r, o in results.items()})}")
+        progress(
+            f"{i + 1}/{count} {json.dumps({r: round(summary(o)['what_and_where'], 3) for r, o in results.items()})}"
+        )
     out = {row: summary(outcomes) for row, outcomes in results.items()}
     for row in rows:
         out[row] |= {"seconds": spent[row] / count, "evaluations": calls[row] / count}
     return out
 
 
-def inputs(prior: VideoPrior, folder: Path, seed: int, row: str = "full", keep: Path | None = None) -> list[dict[str, Any]]:
+def inputs(
+    prior: VideoPrior, folder: Path, seed: int, row: str = "full", keep: Path | None = None
+) -> list[dict[str, Any]]:
     """Real paintings of a cases.json: share of motion inside the region, direction error, PSNR of the rest."""
     cases = json.loads((folder / "cases.json").read_text())
     table = []
@@ -148,7 +154,11 @@ def inputs(prior: VideoPrior, folder: Path, seed: int, row: str = "full", keep: 
         scale = 512 / max(size)
         small = [cv2.resize(f, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for f in frames]
         moved, mean, _ = activity(small)
-        line: dict[str, Any] = {"image": case["image"], "prompt": case["prompt"], "motion_percent": round(100 * float(moved.mean()), 3)}
+        line: dict[str, Any] = {
+            "image": case["image"],
+            "prompt": case["prompt"],
+            "motion_percent": round(100 * float(moved.mean()), 3),
+        }
         if region is not None:
             area = cv2.resize(region.astype(np.uint8), moved.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
             line["inside"] = round(inside_share(moved, area), 3)
@@ -177,7 +187,9 @@ def main(
     prior = load(model, "cpu")
     if suite == "inputs":
         if not (Path(folder) / "cases.json").is_file():
-            raise InputError(f"expected paintings and a cases.json in {folder}, found none; name the folder with --folder")
+            raise InputError(
+                f"expected paintings and a cases.json in {folder}, found none; name the folder with --folder"
+            )
         table = inputs(prior, Path(folder), seed, keep=Path(keep) if keep else None)
         shares = [line["inside"] for line in table if "inside" in line]
         result: dict[str, Any] = {"cases": table, "inside": float(np.mean(shares))}

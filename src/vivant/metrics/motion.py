@@ -8,16 +8,14 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from ..flow import flow
+
 Frame = UInt8[np.ndarray, "H W 3"]
 
 
-def flow(first: Frame, second: Frame) -> Float[np.ndarray, "H W 2"]:
-    """Forward optical flow in pixels (DIS, medium preset), first → second."""
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (first, second)]
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey[0], grey[1], None)  # type: ignore[call-overload]
-
-
-def activity(frames: Sequence[Frame]) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W 2"], Float[np.ndarray, "H W"]]:
+def activity(
+    frames: Sequence[Frame],
+) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W 2"], Float[np.ndarray, "H W"]]:
     """What happens at each place of frame 0 over a clip.
 
     Returns (root-mean-square displacement in fractions of the diagonal, mean displacement in pixels, mean relative change

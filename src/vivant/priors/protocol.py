@@ -35,6 +35,8 @@ class Card:
     solver: str = "dpmpp_2m"
     gain: float = 1.0
     """factor on the VSDS step sizes that suits this model's latents"""
+    distil_evaluations: int | None = None
+    """how many of the first ⌊p·T⌋ + 1 levels VSDS visits; None: all, as in the paper"""
 
 
 class VideoPrior(Protocol):

@@ -18,7 +18,9 @@ def embedded(painting: np.ndarray, prompt: str = "") -> np.ndarray:
     """
     height, width = painting.shape[:2]
     scale = min(1.0, 384 / max(height, width))
-    small = cv2.resize(painting, (max(16, round(width * scale)), max(16, round(height * scale))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        painting, (max(16, round(width * scale)), max(16, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
     smooth = cv2.bilateralFilter(small, 9, 70, 7)
     smooth = cv2.bilateralFilter(smooth, 9, 45, 7)
     lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)

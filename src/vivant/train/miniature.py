@@ -116,7 +116,9 @@ def main(
     reader = PictureReader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     motion = MotionUNet(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     params = [*reader.parameters(), *motion.parameters()]
-    names = [f"reader.{k}" for k, _ in reader.named_parameters()] + [f"motion.{k}" for k, _ in motion.named_parameters()]
+    names = [f"reader.{k}" for k, _ in reader.named_parameters()] + [
+        f"motion.{k}" for k, _ in motion.named_parameters()
+    ]
     optimiser = torch.optim.AdamW(params, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     done = 0
     if resume and resume.endswith(".safetensors"):
@@ -179,8 +181,15 @@ def _textures(folder: str | None) -> list[np.ndarray]:
     return [load_painting(path) for path in sorted(Path(folder).glob("*.jpg"))]
 
 
-def _save(folder: Path, reader: Any, motion: Any, params: Any, names: Any, average: Any, optimiser: Any, step: int) -> None:
-    state = {"params": [p.detach() for p in params], "average": average, "optimiser": optimiser.state_dict(), "step": step}
+def _save(
+    folder: Path, reader: Any, motion: Any, params: Any, names: Any, average: Any, optimiser: Any, step: int
+) -> None:
+    state = {
+        "params": [p.detach() for p in params],
+        "average": average,
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+    }
     torch.save(state, folder / "state.tmp")
     os.replace(folder / "state.tmp", folder / "state.pt")
     save_networks(dict(zip(names, average, strict=True)), folder / "miniature.safetensors", {"step": str(step)})
@@ -200,7 +209,10 @@ def sheet(folder: Path) -> None:
         picture = torch.from_numpy(scene.picture).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             labels = reader.eval()(picture).argmax(1)[0].numpy()
-        maps = [cv2.resize((m * 15).astype(np.uint8), (96, 96), interpolation=cv2.INTER_NEAREST) for m in (labels, scene.labels)]
+        maps = [
+            cv2.resize((m * 15).astype(np.uint8), (96, 96), interpolation=cv2.INTER_NEAREST)
+            for m in (labels, scene.labels)
+        ]
         rows.append(np.vstack([scene.picture[..., ::-1], *(cv2.applyColorMap(m, cv2.COLORMAP_TURBO) for m in maps)]))
     cv2.imwrite(str(folder / "samples.png"), np.hstack(rows))
 

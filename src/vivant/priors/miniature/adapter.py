@@ -21,7 +21,7 @@ from ..combine import masked
 from ..protocol import Card, Denoiser
 from . import paint
 from .net import Config, MotionUNet, PictureReader, conditions
-from .text import TextReader, tokenize
+from .text import UNKNOWN, TextReader, tokenize
 from .weights import FILE, SCALE, load_networks
 
 TRAVELS = ("boat", "bird", "figure", "sun")
@@ -106,7 +106,7 @@ class Miniature:
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt this model never learned, in order."""
-        return tokenize(prompt)[1]
+        return tokenize(prompt, self.text.vocabulary)[1]
 
     def _read(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
         key = (id(shot.painting), shot.prompt)
@@ -115,12 +115,12 @@ class Miniature:
             small = cv2.resize(shot.painting, (side, side), interpolation=cv2.INTER_AREA)
             picture = torch.from_numpy(small).permute(2, 0, 1)[None].float().to(self.device) / 127.5 - 1
             where = (self.reader(picture).softmax(1) + self.reader(picture.flip(-1)).softmax(1).flip(-1)) / 2
-            ids, unknown = tokenize(shot.prompt)
-            if len(unknown) == len(shot.prompt.split()):
+            ids, unknown = tokenize(shot.prompt, self.text.vocabulary)
+            if all(i == UNKNOWN for i in ids):
                 raise PromptError(
                     f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6])}"
                 )
-            told = self.text.state(self.text(torch.tensor([ids], device=self.device)))
+            told = self.text.read(shot.prompt)[None].to(self.device)
             self._seen = {k: v for k, v in list(self._seen.items())[-3:]}
             self._seen[key] = (picture, where, told)
         return self._seen[key]

@@ -91,7 +91,9 @@ class _Sheets:
         if self.leaves:
             # Small things are cut out with a rim of what surrounds them: a tight outline would cut off a mast.
             self.halo = np.clip(cv2.resize(self.first, self.native, interpolation=cv2.INTER_CUBIC), 0, 1)
-            wide = cv2.resize(cv2.dilate(self.first, np.ones((3, 3), np.uint8)), self.work, interpolation=cv2.INTER_LINEAR)
+            wide = cv2.resize(
+                cv2.dilate(self.first, np.ones((3, 3), np.uint8)), self.work, interpolation=cv2.INTER_LINEAR
+            )
             self.s = _filled(painting, wide > 0.25, self.work)
 
     def support_at(self, u: float) -> np.ndarray:
@@ -112,7 +114,9 @@ class _Sheets:
             gone = _step(np.clip(self.first - now, 0, 1), 0.2, 0.7)
             come = _step(np.clip(now - cv2.dilate(self.first, np.ones((3, 3))), 0, 1), 0.1, 0.5)
             wide = cv2.dilate(gone, np.ones((3, 3)))
-            gone, come, wide = (np.clip(cv2.resize(m, self.native, interpolation=cv2.INTER_LINEAR), 0, 1) for m in (gone, come, wide))
+            gone, come, wide = (
+                np.clip(cv2.resize(m, self.native, interpolation=cv2.INTER_LINEAR), 0, 1) for m in (gone, come, wide)
+            )
             source = cv2.remap(self.halo, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
             travelling = np.maximum(gone, come)
             cover = np.maximum(self.full * (1 - np.maximum(travelling, wide)), source * np.maximum(travelling, wide))
@@ -123,7 +127,9 @@ class _Sheets:
         if self.leaves:
             far = far * (1 - travelling)
         if far.min() < 1:
-            own = cv2.remap(self.painting, mx, my, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+            own = cv2.remap(self.painting, mx, my, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(
+                np.float32
+            )
             moved = own + far[..., None] * (moved - own)
         moved = moved * (1 + gain[..., None])
         out = still + cover[..., None] * (moved - still)
@@ -179,7 +185,9 @@ def _filled(painting: np.ndarray, hole: np.ndarray, work: tuple[int, int]) -> np
     small = cv2.resize(painting, work, interpolation=cv2.INTER_AREA)
     tones = cv2.inpaint(small, hole.astype(np.uint8), 5, cv2.INPAINT_TELEA)
     tones = cv2.resize(tones, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    strokes = painting.astype(np.float32) - cv2.GaussianBlur(painting, (0, 0), max(height, width) / WORK * 2).astype(np.float32)
+    strokes = painting.astype(np.float32) - cv2.GaussianBlur(painting, (0, 0), max(height, width) / WORK * 2).astype(
+        np.float32
+    )
     columns = np.flatnonzero(hole.any(0))
     shift = round((columns[-1] - columns[0] + 4) / work[0] * width) if len(columns) else 0
     beside = np.roll(strokes, shift if shift + 8 < width else width // 2, axis=1)
@@ -192,7 +200,9 @@ def _mirror(painting: np.ndarray, keep: np.ndarray, work: tuple[int, int]) -> np
     height, width = painting.shape[:2]
     if keep.all() or not keep.any():
         return painting
-    _, labels = cv2.distanceTransformWithLabels((~keep).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, labels = cv2.distanceTransformWithLabels(
+        (~keep).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     ky, kx = np.nonzero(keep)
     order = np.zeros(int(labels.max()) + 1, np.int64)
     order[labels[ky, kx]] = np.arange(len(ky))
@@ -206,7 +216,9 @@ def _mirror(painting: np.ndarray, keep: np.ndarray, work: tuple[int, int]) -> np
     sx, sy = np.where(landed, sx, bx), np.where(landed, sy, by)
     ratio = (width / work[0], height / work[1])
     maps = [cv2.resize(m.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for m in (sx, sy)]
-    mirrored = cv2.remap(painting, maps[0] * ratio[0], maps[1] * ratio[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    mirrored = cv2.remap(
+        painting, maps[0] * ratio[0], maps[1] * ratio[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     soft = cv2.GaussianBlur(mirrored, (0, 0), max(height, width) / 150)
     lost = cv2.resize((~landed & ~keep).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     mirrored = _blend(mirrored, soft, lost)

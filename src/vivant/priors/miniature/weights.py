@@ -28,7 +28,9 @@ def save_networks(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
 def load_networks(reader: nn.Module, motion: nn.Module, path: Path = FILE) -> None:
     """Load strictly into both networks. Raises `WeightsError` for a missing, broken or mismatched file."""
     if not path.is_file():
-        raise WeightsError(f"expected the embedded model's weights at {path.name}, found none; run `vivant train miniature`")
+        raise WeightsError(
+            f"expected the embedded model's weights at {path.name}, found none; run `vivant train miniature`"
+        )
     try:
         with safe_open(str(path), "pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
@@ -39,7 +41,9 @@ def load_networks(reader: nn.Module, motion: nn.Module, path: Path = FILE) -> No
         want = net.state_dict()
         for name in want:
             if name not in part:
-                raise WeightsError(f"expected {prefix}{name} in {path.name}, it is missing; is it another model's file?")
+                raise WeightsError(
+                    f"expected {prefix}{name} in {path.name}, it is missing; is it another model's file?"
+                )
             if part[name].shape != want[name].shape:
                 raise WeightsError(
                     f"expected {prefix}{name} of shape {tuple(want[name].shape)}, got {tuple(part[name].shape)} in {path.name}"

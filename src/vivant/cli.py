@@ -1,0 +1,323 @@
+"""The command line: parse, make the one call, show progress. No torch before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import InputError, OutputError, SettingError, VivantError
+
+app = typer.Typer(
+    name="vivant", help="Bring a painting to life from a sentence.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+train_app = typer.Typer(help="Train a model with the project's own recipes.", no_args_is_help=True)
+eval_app = typer.Typer(
+    help="Measure: does what was named move, where it was told, and is the rest still?", no_args_is_help=True
+)
+app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
+
+Seed = Annotated[int, typer.Option(help="Same seed, same clip.")]
+
+
+@app.command()
+def animate(
+    painting: Annotated[Path, typer.Argument(help="The picture: JPEG, PNG, TIFF, WebP …")],
+    prompt: Annotated[str, typer.Argument(help='What moves, e.g. "Clouds drift to the right".')],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help=".mp4 .gif .webp .apng, or a folder of PNGs. Default: beside you, NAME.mp4"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Base model; see `vivant models`.")] = "miniature",
+    seed: Seed = 42,
+    frames: Annotated[int | None, typer.Option(help="Number of frames (default: the model's own).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps (default: the model's own).")] = None,
+    fps: Annotated[int | None, typer.Option(help="Frames a second (default: the model's own).")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strongly the words pull.")] = None,
+    negative: Annotated[str, typer.Option(help="What to avoid, for models that take it.")] = "",
+    mask: Annotated[
+        Path | None, typer.Option(help="Picture of the painting's shape: white may move, black stays to the pixel.")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="How much it moves, 0..1.")] = None,
+    arrow: Annotated[
+        list[str] | None, typer.Option(help='"x0,y0:x1,y1" in fractions of the picture; may be repeated.')
+    ] = None,
+    proxy: Annotated[str, typer.Option(help="auto, none, or a picture.")] = "auto",
+    distil: Annotated[float, typer.Option(help="Share of the steps that distillation spans (0: none).")] = 0.6,
+    distil_levels: Annotated[
+        int | None, typer.Option(help="How many of those levels are visited (default: the model's own).")
+    ] = None,
+    curve: Annotated[
+        str,
+        typer.Option(
+            help="Step sizes: stepwise-decreasing, linear-decreasing, stepwise-increasing, linear-increasing."
+        ),
+    ] = "stepwise-decreasing",
+    gain: Annotated[float | None, typer.Option(help="Factor on the distillation's step sizes.")] = None,
+    blend: Annotated[str, typer.Option(help="slerp or lerp.")] = "slerp",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about the result.")] = False,
+) -> None:
+    """Animate a painting as a sentence says."""
+    from .render.export import check_target
+
+    target = out or Path.cwd() / f"{painting.stem}.mp4"
+    check_target(target)
+    from . import pipeline
+
+    with Progress(not as_json) as progress:
+        result = pipeline.animate(
+            painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance, negative=negative,
+            mask=mask, strength=strength, arrows=[parse_arrow(a) for a in arrow or []],
+            proxy=proxy if proxy in ("auto", "none") else Path(proxy), distil=distil, distil_evaluations=distil_levels,
+            curve=curve, gain=gain, blend=blend, device=device, on_progress=progress,
+        )  # fmt: skip
+        report = _save(result, target)
+    _finish(result, report, as_json)
+
+
+@app.command()
+def rerun(
+    file: Annotated[Path, typer.Argument(help="A result made by vivant.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to; default: FILE with '-again'.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about the result.")] = False,
+) -> None:
+    """Make a result again from the recipe inside it."""
+    from .render.export import check_target, read_recipe
+
+    if not file.exists():
+        raise InputError(f"expected a result at {file}, found no such file")
+    target = out or file.with_name(f"{file.stem}-again{file.suffix}")
+    check_target(target)
+    recipe = read_recipe(file)
+    from . import pipeline
+
+    with Progress(not as_json) as progress:
+        result = pipeline.rerun(recipe, progress)
+        report = _save(result, target)
+    _finish(result, report, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the video and the contact sheet.")] = Path("demo"),
+) -> None:
+    """Animate the project's own painting with the embedded model, offline."""
+    from . import pipeline
+    from .render.export import contact_sheet
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"expected to make the folder {out}: {error.strerror}") from error
+    painting = Path(__file__).parent / "data" / "demo.jpg"
+    kept: list[Any] = []
+    with Progress(True) as progress:
+        result = pipeline.animate(painting, "Clouds drift to the right and the water ripples", on_progress=progress)
+        render, count = result._render, result.shot.frames
+
+        def keeping() -> Any:
+            for i, frame in enumerate(render()):
+                if i % max(1, count // 5) == 0 and len(kept) < 5:
+                    kept.append(frame)
+                yield frame
+
+        result._render = keeping
+        report = _save(result, out / "demo.mp4")
+        contact_sheet(kept, out / "demo.png")
+    _finish(result, report, False)
+    print(out / "demo.png")
+
+
+@app.command()
+def models(name: Annotated[str | None, typer.Argument(help="One model, in full.")] = None) -> None:
+    """List the base models: what they do, licence, territory, size, whether present."""
+    from .priors.registry import REGISTRY, entry
+
+    for e in [entry(name)] if name else REGISTRY.values():
+        print(f"{e.name}  {'present' if e.present else 'not on this machine'}")
+        rows = {"does": e.does, "paper": e.paper, "from": e.source, "licence": e.licence, "territory": e.territory,
+                "download": e.download, "memory": e.memory}  # fmt: skip
+        for key, value in rows.items():
+            print(f"    {key:<10}{value}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: versions, device, disk, codecs, models."""
+    import platform
+    import shutil
+
+    import av
+    import torch
+
+    from . import __version__
+    from .priors.registry import REGISTRY, models_folder
+
+    print(f"vivant {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(
+        f"device    {'cuda: ' + torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}, {torch.get_num_threads()} threads"
+    )
+    print(f"disk      {shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free here")
+    print(f"codecs    h264 {'yes' if 'libx264' in av.codecs_available else 'no: MP4 cannot be written'}")
+    print(f"models    {models_folder()}")
+    for e in REGISTRY.values():
+        print(f"    {e.name:<18}{'present' if e.present else 'absent'}, needs {e.memory}")
+
+
+@train_app.command("miniature")
+def train_miniature(
+    steps: int = 20000, out: Path = Path("runs/miniature"), resume: str | None = None, seed: Seed = 0, threads: int = 2,
+    minutes: float | None = None, batch: int = 8, workers: int = 1, rate: float = 6e-4, textures: str | None = None,
+    device: str = "cpu",
+) -> None:  # fmt: skip
+    """Train the embedded prior on procedural scenes; go on from a state.pt or from weights with --resume."""
+    from .train.miniature import main as run
+
+    print(run(steps, str(out), resume, seed, threads, minutes, batch, workers, rate, textures, device))
+
+
+@train_app.command("text")
+def train_text(minutes: float = 8.0, seed: Seed = 0, out: Path = Path("runs/text.safetensors")) -> None:
+    """Train the reader of sentences on described plans."""
+    from .train.text import train as run
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    run(minutes, seed, out)
+
+
+@eval_app.command("miniature")
+def eval_miniature(
+    scenes: int = 200,
+    seed: Seed = 0,
+    rows: str = "base,+V,+S,+V&U,full",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Held-out procedural scenes: what and where, inside, still ratio, PSNR of the rest, for each ablation."""
+    from .metrics.evaluate import main as run
+
+    run("miniature", scenes, seed, as_json, rows)
+
+
+@eval_app.command("inputs")
+def eval_inputs(
+    folder: str = "../shared/inputs",
+    seed: Seed = 0,
+    keep: str | None = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Real paintings with known regions and directions (a folder with a cases.json)."""
+    from .metrics.evaluate import main as run
+
+    run("inputs", seed=seed, as_json=as_json, folder=folder, keep=keep)
+
+
+def parse_arrow(text: str) -> tuple[float, float, float, float]:
+    """ "x0,y0:x1,y1" as four fractions. Raises `SettingError`."""
+    try:
+        start, end = text.split(":")
+        (x0, y0), (x1, y1) = ((float(v) for v in part.split(",")) for part in (start, end))
+    except ValueError as error:
+        raise SettingError(
+            f'expected an arrow like "0.2,0.3:0.5,0.3" (fractions of the picture), got {text!r}'
+        ) from error
+    return x0, y0, x1, y1
+
+
+class Progress:
+    """One line on the terminal: stage, step, time left. Silent where there is no terminal."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted and sys.stderr.isatty()
+        self.bar: Any = None
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        if self.wanted:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Bar(*columns, console=Console(stderr=True))
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self.bar is not None:
+            if stage not in self.tasks:
+                self.tasks[stage] = self.bar.add_task(stage, total=total or None)
+            self.bar.update(self.tasks[stage], completed=done)
+
+
+def _save(result: Any, target: Path) -> dict[str, Any]:
+    start = time.perf_counter()
+    path = result.save(target)
+    return {
+        "output": str(path), "frames": result.shot.frames, "fps": result.shot.fps,
+        "size": [result.shot.painting.shape[1], result.shot.painting.shape[0]], "evaluations": result.evaluations,
+        "seconds": {**result.seconds, "render": round(time.perf_counter() - start, 3)}, "warnings": result.warnings,
+    }  # fmt: skip
+
+
+def _finish(result: Any, report: dict[str, Any], as_json: bool) -> None:
+    for line in result.warnings:
+        print(f"vivant: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(report))
+        return
+    print(report["output"])
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["seconds"].items())
+    print(
+        f"{report['frames']} frames at {report['fps']} fps; {report['evaluations']} evaluations; {stages}",
+        file=sys.stderr,
+    )
+
+
+def run(call: Callable[[], object]) -> int:
+    """Run a command; errors become one line and an exit code: 0 done, 2 bad input, 1 anything else, 130 interrupted."""
+    try:
+        call()
+    except VivantError as error:
+        print(f"vivant: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("vivant: stopped; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        # The last resort: a fault of ours still ends in one line; VIVANT_DEBUG=1 shows where it was.
+        if os.environ.get("VIVANT_DEBUG"):
+            raise
+        print(f"vivant: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # A job that is ended politely leaves as little behind as one that is interrupted at the keyboard.
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(app))
+
+
+if __name__ == "__main__":
+    main()

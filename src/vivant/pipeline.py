@@ -1,0 +1,194 @@
+"""The one way in: a painting and a sentence become a Shot, a clip, and a file that remembers its recipe."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import SettingError
+from .images import load_mask, load_painting, load_proxy
+from .recipe import Recipe, absolute, check_same, picture_hash, versions
+from .shot import Arrow, Controls, Shot
+
+Progress = Callable[[str, int, int], None]
+"""(stage, done, total), total 0 while it is not known"""
+
+
+@dataclass
+class Result:
+    """A clip, painted frame by frame when it is asked for."""
+
+    shot: Shot
+    recipe: dict[str, Any]
+    seconds: dict[str, float]
+    evaluations: int
+    warnings: list[str]
+    _render: Callable[[], Iterator[np.ndarray]] = field(repr=False)
+    _progress: Progress = field(repr=False, default=lambda stage, done, total: None)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames, (H, W, 3) uint8 sRGB at the painting's size."""
+        for i, frame in enumerate(self._render()):
+            self._progress("painting", i + 1, self.shot.frames)
+            yield frame
+
+    def save(self, path: str | Path) -> Path:
+        """Write .mp4, .gif, .webp, .apng, or a folder of PNGs; whole or not at all, the recipe inside."""
+        from .render.export import export
+
+        start = time.perf_counter()
+        written = export(self.frames(), path, self.shot.fps, json.dumps(self.recipe, sort_keys=True))
+        self.seconds["render"] = round(time.perf_counter() - start, 3)
+        return written
+
+
+def animate(
+    painting: Any,
+    prompt: str,
+    *,
+    model: str = "miniature",
+    seed: int = 42,
+    frames: int | None = None,
+    steps: int | None = None,
+    fps: int | None = None,
+    guidance: float | None = None,
+    negative: str = "",
+    mask: Any = None,
+    strength: float | None = None,
+    arrows: Sequence[Arrow | tuple[float, float, float, float]] = (),
+    proxy: Any = "auto",
+    distil: float = 0.6,
+    distil_evaluations: int | None = None,
+    curve: str = "stepwise-decreasing",
+    gain: float | None = None,
+    blend: str = "slerp",
+    device: str = "auto",
+    on_progress: Progress | None = None,
+) -> Result:
+    """Animate a painting as a sentence says ("Every Painting Awakened", on any base model).
+
+    `painting`: path, PIL image or array. `mask`: white moves. `strength`: 0..1. `arrows`: (x0, y0, x1, y1) in fractions
+    of the picture. `proxy`: "auto", "none", or a picture. What is None takes the model's own default. Raises
+    `InputError` for input that cannot be used and `ModelError` for a model that cannot.
+    """
+    import torch
+
+    from .awaken import awaken
+    from .priors.registry import load, weights_hash
+
+    report = on_progress or (lambda stage, done, total: None)
+    start = time.perf_counter()
+    picture = load_painting(painting)
+    size = (picture.shape[1], picture.shape[0])
+    hand = Controls(
+        mask=load_mask(mask, size) if mask is not None else None,
+        strength=strength,
+        arrows=tuple(a if isinstance(a, Arrow) else Arrow(*a) for a in arrows),
+    )
+    Shot(picture, prompt, negative, hand, frames or 2, fps or 1, steps or 1, guidance, seed, distil, blend=blend)
+    report("loading the model", 0, 0)
+    where = _device(device)
+    prior = load(model, where)
+    card = prior.card
+    shot = Shot(
+        picture, prompt, negative, hand,
+        frames=card.frames if frames is None else frames, fps=card.fps if fps is None else fps,
+        steps=card.steps if steps is None else steps, guidance=card.guidance if guidance is None else guidance,
+        seed=seed, distil=distil, distil_evaluations=distil_evaluations or card.distil_evaluations, curve=curve,
+        gain=card.gain if gain is None else gain, blend=blend,
+    )  # fmt: skip
+    unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(prompt)
+    notes = [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
+    second = _proxy(proxy, picture, prompt)
+    seconds = {"prepare": round(time.perf_counter() - start, 3)}
+    start = time.perf_counter()
+    calls = 0
+
+    def count(level: object) -> None:
+        nonlocal calls
+        calls += 1
+        report("dreaming", calls, _expected(shot))
+
+    x = awaken(prior, shot, second, torch.Generator().manual_seed(shot.seed), count)
+    seconds["generate"] = round(time.perf_counter() - start, 3)
+    record = Recipe(
+        painting=absolute(painting), painting_sha256=str(picture_hash(picture)), prompt=prompt, model=model,
+        weights_sha256=weights_hash(model), seed=seed, frames=shot.frames, fps=shot.fps, steps=shot.steps,
+        guidance=float(shot.guidance or 0), negative=negative, distil=distil, distil_evaluations=shot.distil_evaluations,
+        curve=curve, gain=float(shot.gain or 0), blend=blend,
+        proxy=proxy if proxy in ("auto", "none") else absolute(proxy), proxy_sha256=picture_hash(second),
+        mask=None if mask is None else absolute(mask), mask_sha256=picture_hash(hand.mask), strength=strength,
+        arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], device=where, versions=versions(),
+    )  # fmt: skip
+
+    def frames_of() -> Iterator[np.ndarray]:
+        from .render.render import render
+
+        return render(prior, x, shot)
+
+    return Result(shot, record.as_dict(), seconds, calls, notes, frames_of, report)
+
+
+def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
+    """Animate again from a recipe: the same frames on the same machine and versions.
+
+    Raises `InputError` when the painting, mask, proxy or weights are not the ones the recipe names.
+    """
+    from .priors.registry import weights_hash
+
+    r = Recipe.parse(data)
+    if r.painting == "<memory>" or r.proxy == "<memory>" or r.mask == "<memory>":
+        raise SettingError(
+            "expected a result made from files, this one was made from pictures in memory; animate it again"
+        )
+    picture = load_painting(r.painting)
+    check_same("painting", r.painting, r.painting_sha256, picture)
+    if r.mask is not None:
+        check_same("mask", r.mask, r.mask_sha256, load_mask(r.mask, (picture.shape[1], picture.shape[0])))
+    if weights_hash(r.model) != r.weights_sha256:
+        raise SettingError(
+            f"expected {r.model} with the weights the result was made with, this installation has others"
+        )
+    result = animate(
+        r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
+        negative=r.negative, mask=r.mask, strength=r.strength, arrows=[(a[0], a[1], a[2], a[3]) for a in r.arrows],
+        proxy=r.proxy, distil=r.distil, distil_evaluations=r.distil_evaluations, curve=r.curve, gain=r.gain, blend=r.blend,
+        device=r.device, on_progress=on_progress,
+    )  # fmt: skip
+    changed = [n for n, v in versions().items() if r.versions.get(n) != v]
+    if changed:
+        result.warnings.append(f"other versions than the result was made with ({', '.join(changed)}): bytes may differ")
+    return result
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingError(f"expected a device of this machine, got {name!r} and found no CUDA; use --device cpu")
+    if not (name == "cpu" or name.startswith("cuda")):
+        raise SettingError(f"expected device auto, cpu or cuda, got {name!r}")
+    return name
+
+
+def _proxy(proxy: Any, picture: np.ndarray, prompt: str) -> np.ndarray | None:
+    from .proxy.embedded import embedded
+
+    if proxy is None or (isinstance(proxy, str) and proxy == "none"):
+        return None
+    if isinstance(proxy, str) and proxy in ("auto", "embedded"):
+        return embedded(picture, prompt)
+    return load_proxy(proxy, picture)
+
+
+def _expected(shot: Shot) -> int:
+    head = min(int(shot.steps * shot.distil) + 1, shot.steps) if shot.distil > 0 else 0
+    return shot.steps + min(head, shot.distil_evaluations or head)

@@ -1,0 +1,90 @@
+"""The recipe: everything a result was made from, embedded in it, enough to make the same bytes again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings, models and versions. Paths are absolute; hashes are sha256 over pixels (painting, mask, proxy) or weights."""
+
+    painting: str
+    painting_sha256: str
+    prompt: str
+    model: str
+    weights_sha256: str
+    seed: int
+    frames: int
+    fps: int
+    steps: int
+    guidance: float
+    negative: str
+    distil: float
+    distil_evaluations: int | None
+    curve: str
+    gain: float
+    blend: str
+    proxy: str
+    proxy_sha256: str | None
+    mask: str | None
+    mask_sha256: str | None
+    strength: float | None
+    arrows: list[list[float]]
+    device: str
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Recipe:
+        """From JSON. Raises `InputError` naming the first entry that is missing, unknown or of a newer format."""
+        if data.get("format") != FORMAT:
+            raise InputError(
+                f"expected a recipe of format {FORMAT}, got {data.get('format')!r}; use the vivant that made it"
+            )
+        names = {f.name for f in fields(cls)}
+        for missing in sorted(names - data.keys()):
+            raise InputError(f"expected {missing!r} in the recipe, it is missing")
+        for unknown in sorted(data.keys() - names):
+            raise InputError(f"expected no {unknown!r} in a recipe of format {FORMAT}")
+        return cls(**data)
+
+
+def picture_hash(pixels: np.ndarray | None) -> str | None:
+    """sha256 of a picture's shape and pixels; None for none."""
+    if pixels is None:
+        return None
+    digest = hashlib.sha256(str((pixels.shape, pixels.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def check_same(what: str, path: str, want: str | None, pixels: np.ndarray | None) -> None:
+    """Refuse to rerun from another picture than the one the recipe was made from."""
+    if picture_hash(pixels) != want:
+        raise InputError(f"expected the {what} the result was made from at {path}, its pixels have changed since")
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide the bytes."""
+    names = ("vivant", "torch", "numpy", "opencv-python-headless", "av", "pillow")
+    return {name: metadata.version(name) for name in names}
+
+
+def absolute(source: object) -> str:
+    """A path as it is written into a recipe; a picture held in memory has none."""
+    return str(Path(source).resolve()) if isinstance(source, str | Path) else "<memory>"

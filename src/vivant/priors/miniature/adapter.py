@@ -26,6 +26,7 @@ from .weights import FILE, SCALE, load_networks
 
 TRAVELS = ("boat", "bird", "figure", "sun")
 """subjects whose outline moves with them: their motion may leave the place where they were painted"""
+TRAVELLERS = [SUBJECTS.index(name) for name in TRAVELS]
 
 
 class Miniature:
@@ -86,8 +87,7 @@ class Miniature:
         """Where motion was asked for: the named subjects, the way ahead of those that travel, the arrows' surround."""
         moving = where * told[:, :, :1, None]
         ahead = moving.clone()
-        for name in TRAVELS:
-            k = SUBJECTS.index(name)
+        for k in TRAVELLERS:
             ahead[:, k : k + 1] = F.max_pool2d(moving[:, k : k + 1], 13, 1, 6)
         asked = ahead.sum(1, keepdim=True)
         asked = asked + F.max_pool2d(arrows[:, 2:], 9, 1, 4)
@@ -102,7 +102,13 @@ class Miniature:
         """One clip, frame by frame: the painting itself, carried along the motion."""
         scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1)
         field = (x.float() * scale)[0].transpose(0, 1).cpu().numpy()
-        yield from paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames)
+        _, where, told = self._read(shot)
+        moving = where * told[:, :, :1, None]
+        things = moving[:, TRAVELLERS].sum(1)[0]
+        arrows = F.max_pool2d(self._arrows(shot.controls.arrows)[:, 2:], 9, 1, 4)[0, 0]
+        stays = moving.sum(1)[0] - things + arrows
+        layers = (np.ascontiguousarray(m.cpu().numpy()) for m in (stays.clamp(0, 1), things.clamp(0, 1)))
+        yield from paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, *layers)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt this model never learned, in order."""

@@ -25,7 +25,7 @@ class Config:
     width: int = 64
 
 
-def clock(t: Float[Tensor, B], width: int) -> Float[Tensor, "B width"]:
+def clock(t: Float[Tensor, "B"], width: int) -> Float[Tensor, "B width"]:
     """Sinusoidal embedding of ln(s/a)-like clocks."""
     freq = torch.exp(-math.log(1000.0) * torch.arange(width // 2, device=t.device, dtype=t.dtype) / (width // 2))
     angle = t[:, None] * 100 * freq[None]
@@ -127,7 +127,7 @@ class MotionUNet(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(8, w), nn.SiLU(), nn.Conv2d(w, motion, 3, padding=1))
 
     def forward(
-        self, z: Float[Tensor, "B C L h w"], t: Float[Tensor, B], conditions: Float[Tensor, "B D h w"]
+        self, z: Float[Tensor, "B C L h w"], t: Float[Tensor, "B"], conditions: Float[Tensor, "B D h w"]
     ) -> Float[Tensor, "B C L h w"]:
         """The v-prediction for noisy motion `z` at clock `t` in [0, 1]."""
         b, ch, frames, h, w = z.shape
@@ -143,7 +143,7 @@ class MotionUNet(nn.Module):
 def conditions(
     picture: Float[Tensor, "B 3 96 96"], where: Float[Tensor, "B K 32 32"], told: Float[Tensor, "B K 10"],
     mask: Float[Tensor, "B 1 32 32"], arrows: Float[Tensor, "B 3 32 32"], strength: Float[Tensor, "B 2"],
-    present: Float[Tensor, B],
+    present: Float[Tensor, "B"],
 ) -> Float[Tensor, "B D 32 32"]:  # fmt: skip
     """All conditions as maps. `present` 0 drops the words (the unconditional branch); `strength` is (value, given)."""
     b, _, h, w = where.shape

@@ -1,8 +1,8 @@
 """Painting the frames: the painting itself carried along a low-resolution motion field, at its own size.
 
-A frame is two sheets of paint. V holds what moves, continued beyond its outline by its own mirror image, so that a
-drifting sky never drags a tower along. S holds what stands still, continued behind what may move away. Where nothing
-moves the frame is the painting, to the bit; at rest both sheets are the painting.
+What moves within its outline is a sheet of paint of its own, continued beyond the outline by its mirror image, so that
+a drifting sky never drags a tower along. What travels is cut out and carried, and the place it leaves is filled from
+its surround. Where nothing moves the frame is the painting, to the bit; at rest everything is.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ WORK = 384
 """longest side in pixels of the masks; the paint is never resized"""
 QUIET = 0.0015
 """displacement, as a fraction of the sides, under which a place counts as still"""
+MOST_THINGS = 6
+"""travelling things that are cut out, the largest first"""
 
 
 def frames(
-    painting: UInt8[np.ndarray, "H W 3"], field: Float[np.ndarray, "L 3 h w"], count: int
+    painting: UInt8[np.ndarray, "H W 3"],
+    field: Float[np.ndarray, "L 3 h w"],
+    count: int,
+    stays: Float[np.ndarray, "h w"] | None = None,
+    travels: Float[np.ndarray, "h w"] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Frames 0 … count-1 of a clip.
 
     `field[k]` is the state at time (k+1)/L: backward displacement dx, dy in fractions of width and height (frame(p) =
-    painting(p + d(p))) and a relative gain of light. Frame 0 is the painting. Memory does not grow with `count`.
+    painting(p + d(p))) and a relative gain of light. Frame 0 is the painting. `stays`: what moves within its own outline
+    (sky, water, trees), `travels`: what takes its outline along (boats, birds), both in [0, 1]; without them everything
+    that moves is held to stay. Memory does not grow with `count`.
     """
-    height, width = painting.shape[:2]
-    sheets = _Sheets(painting, field)
-    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    sheets = _Sheets(painting, field, stays, travels)
     for i in range(count):
         u = i / max(count - 1, 1) * len(field)
-        if sheets.idle or u == 0:
-            yield painting.copy()
-            continue
-        yield sheets.paint(between(field, u), sheets.support_at(u), xs, ys)
+        yield painting.copy() if sheets.idle or u == 0 else sheets.paint(u)
 
 
 def between(field: Float[np.ndarray, "L 3 h w"], u: float) -> Float[np.ndarray, "3 h w"]:
@@ -56,84 +59,97 @@ def between(field: Float[np.ndarray, "L 3 h w"], u: float) -> Float[np.ndarray, 
 
 
 class _Sheets:
-    """What is computed once per clip: masks along the painting's edges, and the two sheets of paint."""
+    """What is computed once per clip: masks along the painting's edges, the sheets of paint, the travelling things."""
 
-    def __init__(self, painting: np.ndarray, field: np.ndarray) -> None:
+    def __init__(
+        self, painting: np.ndarray, field: np.ndarray, stays: np.ndarray | None, travels: np.ndarray | None
+    ) -> None:
         height, width = painting.shape[:2]
         scale = min(1.0, WORK / max(height, width))
         self.native = (width, height)
         self.work = (max(8, round(width * scale)), max(8, round(height * scale)))
-        self.painting = painting
+        self.painting, self.field = painting, field
         self.guide = cv2.resize(painting, self.work, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        strength = np.maximum(np.hypot(field[:, 0], field[:, 1]), 0.05 * np.abs(field[:, 2]))
-        peak = strength.max()
-        self.idle = bool(peak < QUIET)
+        strength = np.maximum(np.hypot(field[:, 0], field[:, 1]), 0.05 * np.abs(field[:, 2])).max(0)
+        peak = float(strength.max())
+        self.idle = peak < QUIET
         if self.idle:
             return
-        # Swings pass through zero: a place counts as moving for a while around each of its moves.
-        keys = len(field)
-        self.support = []
-        for k in range(keys):
-            window = strength[max(0, k - 1) : k + 2].max(0)
-            self.support.append(_step(window, QUIET, max(0.2 * float(window.max()), 2 * QUIET)))
-        first = _step(strength[0], QUIET / 2, max(0.3 * float(strength[0].max()), QUIET))
-        moving = np.maximum(first, _settled(self.support))
-        # What travels has left its first place by the end: only what its first place held is paint that moves.
-        self.first = moving
-        self.mask = self._along_edges(moving)
-        # Hold displacement steady beyond the outline, so that edges do not shear.
-        self.weight = moving
-        self.full = cv2.resize(self.mask, self.native, interpolation=cv2.INTER_LINEAR)
-        # The outline's own pixels mix both sides: neither sheet takes paint from them.
-        core = cv2.erode((self.mask > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        moving = _step(strength, QUIET, max(0.15 * peak, 2 * QUIET))
+        self.weight = moving if stays is None else moving * _step(stays, 0.25, 0.5)
+        mask = self._along_edges(self.weight)
+        self.full = cv2.resize(mask, self.native, interpolation=cv2.INTER_LINEAR)
+        # The outline's own pixels mix both sides: the moving sheet takes no paint from them.
+        core = cv2.erode((mask > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         self.v = _mirror(painting, core, self.work)
-        self.leaves = any(np.clip(self.first - s, 0, 1).max() > 0.5 for s in self.support)
-        if self.leaves:
-            # Small things are cut out with a rim of what surrounds them: a tight outline would cut off a mast.
-            self.halo = np.clip(cv2.resize(self.first, self.native, interpolation=cv2.INTER_CUBIC), 0, 1)
-            wide = cv2.resize(
-                cv2.dilate(self.first, np.ones((3, 3), np.uint8)), self.work, interpolation=cv2.INTER_LINEAR
-            )
-            self.s = _filled(painting, wide > 0.25, self.work)
+        self.things = [] if travels is None else list(self._things(travels))
+        self.behind = painting
+        self.hole = np.zeros((height, width), np.float32)
+        if self.things:
+            hole = np.maximum.reduce([cv2.resize(t[0], self.work, interpolation=cv2.INTER_AREA) for t in self.things])
+            wide = cv2.dilate((hole > 0.1).astype(np.uint8), np.ones((5, 5), np.uint8))
+            self.behind = _filled(painting, wide > 0, self.work)
+            soft = cv2.GaussianBlur(wide.astype(np.float32), (0, 0), 1.5)
+            self.hole = cv2.resize(soft, self.native, interpolation=cv2.INTER_LINEAR)
+        self.xs, self.ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
 
-    def support_at(self, u: float) -> np.ndarray:
-        """Where things move at time u, on the field's own grid, in [0, 1]."""
-        k = float(np.clip(u - 1, 0, len(self.support) - 1))
-        low = int(k)
-        high = min(low + 1, len(self.support) - 1)
-        return self.support[low] * (1 - (k - low)) + self.support[high] * (k - low)
-
-    def paint(self, state: np.ndarray, now: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    def paint(self, u: float) -> np.ndarray:
+        """The frame at time u in (0, L]."""
         width, height = self.native
-        weight = np.maximum(self.weight, now) + 1e-4
-        d = [cv2.GaussianBlur(c * weight, (0, 0), 1.0) / cv2.GaussianBlur(weight, (0, 0), 1.0) for c in state]
-        dx, dy, gain = (cv2.resize(c.astype(np.float32), self.native, interpolation=cv2.INTER_CUBIC) for c in d)
-        mx, my = xs + dx * width, ys + dy * height
-        cover, still = self.full, self.painting.astype(np.float32)
-        if self.leaves:
-            gone = _step(np.clip(self.first - now, 0, 1), 0.2, 0.7)
-            come = _step(np.clip(now - cv2.dilate(self.first, np.ones((3, 3))), 0, 1), 0.1, 0.5)
-            wide = cv2.dilate(gone, np.ones((3, 3)))
-            gone, come, wide = (
-                np.clip(cv2.resize(m, self.native, interpolation=cv2.INTER_LINEAR), 0, 1) for m in (gone, come, wide)
-            )
-            source = cv2.remap(self.halo, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            travelling = np.maximum(gone, come)
-            cover = np.maximum(self.full * (1 - np.maximum(travelling, wide)), source * np.maximum(travelling, wide))
-            still += (wide * (1 - _step(source, 0.5, 1.0)))[..., None] * (self.s.astype(np.float32) - still)
-        moved = cv2.remap(self.v, mx, my, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+        state = between(self.field, u)
+        # Hold displacement steady beyond the outline, so that edges do not shear.
+        weight = self.weight + 1e-4
+        spread = [cv2.GaussianBlur(c * weight, (0, 0), 1.0) / cv2.GaussianBlur(weight, (0, 0), 1.0) for c in state]
+        dx, dy, gain = (cv2.resize(c.astype(np.float32), self.native, interpolation=cv2.INTER_CUBIC) for c in spread)
+        mx, my = self.xs + dx * width, self.ys + dy * height
+        moved = self._remap(self.v, mx, my)
         # At rest the sheet must be the painting itself, outline and all.
-        far = _step(np.hypot(mx - xs, my - ys), 0.5, 3.0)
-        if self.leaves:
-            far = far * (1 - travelling)
+        far = _step(np.hypot(mx - self.xs, my - self.ys), 0.5, 3.0)
         if far.min() < 1:
-            own = cv2.remap(self.painting, mx, my, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(
-                np.float32
-            )
+            own = self._remap(self.painting, mx, my)
             moved = own + far[..., None] * (moved - own)
-        moved = moved * (1 + gain[..., None])
-        out = still + cover[..., None] * (moved - still)
+        moved *= 1 + gain[..., None]
+        still = self.painting.astype(np.float32)
+        out = still + self.full[..., None] * (moved - still)
+        shifts = [self._shift(near, u) for _, near in self.things]
+        if shifts:
+            away = max(float(_step(np.hypot(sx * width, sy * height), 0.5, 4.0)) for sx, sy in shifts)
+            out += (self.hole * away)[..., None] * (self.behind - out)
+        for (alpha, _), (sx, sy) in zip(self.things, shifts, strict=True):
+            carry = np.array([[1, 0, sx * width], [0, 1, sy * height]], np.float32)
+            cut = cv2.warpAffine(alpha, carry, self.native, flags=cv2.INTER_LINEAR)[..., None]
+            thing = cv2.warpAffine(
+                self.painting, carry, self.native, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+            )
+            out += cut * (thing - out)
         return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+
+    @staticmethod
+    def _remap(sheet: np.ndarray, mx: np.ndarray, my: np.ndarray) -> np.ndarray:
+        return cv2.remap(sheet, mx, my, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+
+    def _things(self, travels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each travelling thing: its cut-out at native size with a rim of its surround, and the cells its motion is read from."""
+        count, labels = cv2.connectedComponents((travels > 0.35).astype(np.uint8), connectivity=8)
+        sizes = [(int((labels == i).sum()), i) for i in range(1, count)]
+        for size, i in sorted(sizes, reverse=True)[:MOST_THINGS]:
+            if size < 2:
+                continue
+            mine = (labels == i).astype(np.float32)
+            soft = travels * cv2.dilate(mine, np.ones((3, 3), np.uint8))
+            rough = np.clip(2 * soft, 0, 1)
+            alpha = cv2.resize(rough, self.work, interpolation=cv2.INTER_CUBIC)
+            alpha = cv2.resize(_step(alpha, 0.15, 0.8), self.native, interpolation=cv2.INTER_LINEAR)
+            yield alpha.astype(np.float32), cv2.dilate(mine, np.ones((9, 9), np.uint8))
+
+    def _shift(self, near: np.ndarray, u: float) -> tuple[float, float]:
+        """How far a thing has gone at time u, in fractions of the sides: the mean of the field around it, by its strength."""
+        state = between(self.field, u)
+        weight = np.hypot(state[0], state[1]) * near
+        total = float(weight.sum())
+        if total < 1e-6:
+            return 0.0, 0.0
+        return -float((state[0] * weight).sum()) / total, -float((state[1] * weight).sum()) / total
 
     def _along_edges(self, low: np.ndarray) -> np.ndarray:
         """A mask on the field's grid, upsampled so that its outline follows the painting's edges (guided filter)."""
@@ -142,11 +158,6 @@ class _Sheets:
         fine = _guided(self.guide, rough, radius, 2e-4)
         # Pull the soft slope to an outline, and stay near the rough mask where the painting has no edge to follow.
         return _step(fine, 0.25, 0.75).astype(np.float32)
-
-
-def _settled(support: list[np.ndarray]) -> np.ndarray:
-    """What moves at every time: the part of a motion that stays in its place."""
-    return np.minimum.reduce(support)
 
 
 def _step(x: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -17,8 +17,9 @@ from ..data.captions import SUBJECTS
 from ..data.scenes import sample
 from ..errors import InputError, SettingError
 from ..images import load_mask, load_painting
-from ..priors.protocol import PaintsNative, VideoPrior
+from ..priors.protocol import VideoPrior
 from ..proxy.embedded import embedded
+from ..render.render import render
 from ..shot import Controls, Shot
 from .motion import activity, direction_error, inside_share, psnr
 
@@ -56,10 +57,7 @@ def clip(prior: VideoPrior, shot: Shot, row: str, seed: int) -> tuple[list[np.nd
     rng = torch.Generator().manual_seed(seed)
     shot = replace(shot, frames=FRAMES, **options)
     x = awaken(prior, shot, proxy, rng, calls.append)
-    if isinstance(prior, PaintsNative):
-        return list(prior.frames(x, shot)), len(calls)
-    video = ((prior.decode(x, shot)[0].permute(1, 2, 3, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
-    return list(video), len(calls)
+    return list(render(prior, x, shot)), len(calls)
 
 
 def judge_scene(frames: list[np.ndarray], labels: np.ndarray, plan: Any) -> Outcome:

@@ -183,14 +183,14 @@ def test_motion_is_smooth_in_time():
     scale=st.sampled_from([0.0, 0.001, 0.02, 0.3, 2.0]),
     keys=st.integers(1, 8),
     grid=st.sampled_from([(32, 32), (8, 12), (3, 5)]),
-    given_support=st.booleans(),
+    masks=st.integers(0, 2),
 )
-def test_any_size_any_field(height, width, seed, scale, keys, grid, given_support):
+def test_any_size_any_field(height, width, seed, scale, keys, grid, masks):
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     field = (scale * rng.normal(size=(keys, 3, *grid))).astype(np.float32)
-    support = rng.random(grid).astype(np.float32) if given_support else None
-    clip = list(paint.frames(picture, field, 3, support))
+    given_masks = [rng.random(grid).astype(np.float32) for _ in range(masks)]
+    clip = list(paint.frames(picture, field, 3, *given_masks))
     assert len(clip) == 3 and all(f.shape == picture.shape and f.dtype == np.uint8 for f in clip)
     assert (clip[0] == picture).all()
 

@@ -44,13 +44,29 @@ def presumed(scores: Float[Tensor, "1 K h w"], named: Float[Tensor, "K"]) -> Flo
         others = torch.cat([scores[0, :k], scores[0, k + 1 :]]).logsumexp(0)
         margin = (scores[0, k] - others).flatten().topk(cells // 12 if SUBJECTS[k] in BROAD else 4).values[-1]
         scores[0, k] += (math.log(0.8 / 0.2) - margin).clamp(0, 4)
-    return scores.softmax(1)
+    where = scores.softmax(1)
+    # A doubtful place would move by a doubtful amount: what was named either moves in earnest there, or not at all.
+    chosen = where * (named > 0.5).view(1, -1, 1, 1)
+    sure = chosen * (((chosen - 0.1) / 0.35).clamp(0, 1) / chosen.clamp_min(1e-6))
+    sure = sure / sure.sum(1, keepdim=True).clamp_min(1)
+    rest = where - chosen
+    return sure + rest * (1 - sure.sum(1, keepdim=True)) / rest.sum(1, keepdim=True).clamp_min(1e-6)
 
 
 class Miniature:
     """Motion as latents: (B, 3, 8, 32, 32) keyframes of backward displacement and light, in units of `SCALE`."""
 
-    card = Card(name="miniature", frames=72, fps=24, steps=16, guidance=1.5, size=None, solver="dpmpp_2m", gain=0.7)
+    card = Card(
+        name="miniature",
+        frames=72,
+        fps=24,
+        steps=16,
+        guidance=3.5,
+        size=None,
+        solver="dpmpp_2m",
+        gain=0.7,
+        distil_evaluations=2,
+    )
 
     def __init__(self, reader: PictureReader, motion: MotionUNet, text: TextReader, device: str = "cpu") -> None:
         self.reader, self.motion, self.text = reader.eval().to(device), motion.eval().to(device), text.eval().to(device)
@@ -80,8 +96,7 @@ class Miniature:
         pictures, where, told = (torch.cat(parts) for parts in zip(*(self._read(s) for s in shots), strict=True))
         masks = torch.cat([self._mask(s) for s in shots])
         arrows = torch.cat([self._arrows(s.controls.arrows) for s in shots])
-        levels = [s.controls.strength if s.controls.strength is not None else 0.5 for s in shots]
-        strength = torch.tensor([[v, 1.0] for v in levels], device=self.device)
+        strength = torch.tensor([[0.5, 1.0]] * len(shots), device=self.device)
         ones = torch.ones(len(shots), device=self.device)
         worded = conditions(pictures, where, told, masks, arrows, strength, ones)
         wordless = conditions(pictures, where, told, masks, arrows, strength, 0 * ones)
@@ -118,7 +133,9 @@ class Miniature:
 
     def frames(self, x: Video, shot: Shot) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """One clip, frame by frame: the painting itself, carried along the motion."""
-        scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1)
+        # The scenes' motion is proportional to their strength: the clip is dreamt at 0.5 and painted at what is asked.
+        asked = shot.controls.strength if shot.controls.strength is not None else 0.5
+        scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1) * (asked / 0.5)
         field = (x.float() * scale)[0].transpose(0, 1).cpu().numpy()
         _, where, told = self._read(shot)
         moving = where * told[:, :, :1, None]

@@ -73,7 +73,7 @@ def judge_scene(frames: list[np.ndarray], labels: np.ndarray, plan: Any) -> Outc
     for subject, told in plan.items():
         region = labels == SUBJECTS.index(subject)
         kind = light if told.kind == "flicker" else moved
-        floor = 0.002 if told.kind == "flicker" else 0.001
+        floor = 0.001 if told.kind == "flicker" else 0.0004
         rest = float(kind[away].mean()) if away.sum() > 50 else 0.0
         hit &= float(kind[region].mean()) > max(2 * rest, floor)
         if told.direction is not None and told.kind != "flicker":

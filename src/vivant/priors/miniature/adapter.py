@@ -47,7 +47,9 @@ def presumed(scores: Float[Tensor, "1 K h w"], named: Float[Tensor, "K"]) -> Flo
     where = scores.softmax(1)
     # A doubtful place would move by a doubtful amount: what was named either moves in earnest there, or not at all.
     chosen = where * (named > 0.5).view(1, -1, 1, 1)
-    sure = chosen * (((chosen - 0.1) / 0.35).clamp(0, 1) / chosen.clamp_min(1e-6))
+    # Broad ones border on much that must not move: more certainty is asked of their outline.
+    low = torch.tensor([0.3 if name in BROAD else 0.1 for name in SUBJECTS], device=scores.device).view(1, -1, 1, 1)
+    sure = ((chosen - low) / 0.3).clamp(0, 1)
     sure = sure / sure.sum(1, keepdim=True).clamp_min(1)
     rest = where - chosen
     return sure + rest * (1 - sure.sum(1, keepdim=True)) / rest.sum(1, keepdim=True).clamp_min(1e-6)
@@ -61,7 +63,7 @@ class Miniature:
         frames=72,
         fps=24,
         steps=16,
-        guidance=3.5,
+        guidance=3.0,
         size=None,
         solver="dpmpp_2m",
         gain=0.7,
@@ -142,7 +144,9 @@ class Miniature:
         things = moving[:, TRAVELLERS].sum(1)[0]
         arrows = F.max_pool2d(self._arrows(shot.controls.arrows)[:, 2:], 9, 1, 4)[0, 0]
         stays = moving.sum(1)[0] - things + arrows
-        layers = (np.ascontiguousarray(m.cpu().numpy()) for m in (stays.clamp(0, 1), things.clamp(0, 1)))
+        # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
+        firm = ((stays - 0.45) / 0.3).clamp(0, 1)
+        layers = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
         yield from paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, *layers)
 
     def unknown_words(self, prompt: str) -> list[str]:

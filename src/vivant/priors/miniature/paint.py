@@ -1,22 +1,26 @@
 """Painting the frames: the painting itself carried along a low-resolution motion field, at its own size.
 
-What moves within its outline is a sheet of paint of its own, continued beyond the outline by its mirror image, so that
-a drifting sky never drags a tower along. What travels is cut out and carried, and the place it leaves is filled from
-its surround. Where nothing moves the frame is the painting, to the bit; at rest everything is.
+A frame is laid in sheets. The painting lies at the bottom, with what travels away painted over from its surround. What
+moves in its place (a sky, water) is a sheet continued behind everything still, so that a drifting sky never drags a
+tower along. What travels (a boat, a bird) is cut out and laid on top. Where nothing moves the frame is the painting, to
+the bit; at rest every sheet is the painting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-WORK = 384
-"""longest side in pixels of the masks; the paint is never resized"""
+from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, overlap, resize, step
+
 QUIET = 0.0015
 """displacement, as a fraction of the sides, under which a place counts as still"""
+DIM = 0.01
+"""relative change of light under which a place counts as steady"""
 MOST_THINGS = 6
 """travelling things that are cut out, the largest first"""
 
@@ -25,213 +29,229 @@ def frames(
     painting: UInt8[np.ndarray, "H W 3"],
     field: Float[np.ndarray, "L 3 h w"],
     count: int,
-    stays: Float[np.ndarray, "h w"] | None = None,
+    support: Float[np.ndarray, "h w"] | None = None,
     travels: Float[np.ndarray, "h w"] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Frames 0 … count-1 of a clip.
 
     `field[k]` is the state at time (k+1)/L: backward displacement dx, dy in fractions of width and height (frame(p) =
-    painting(p + d(p))) and a relative gain of light. Frame 0 is the painting. `stays`: what moves within its own outline
-    (sky, water, trees), `travels`: what takes its outline along (boats, birds), both in [0, 1]; without them everything
-    that moves is held to stay. Memory does not grow with `count`.
+    painting(p + d(p))) and a relative gain of light. Frame 0 is the painting; frame i is at time i/(count-1). `support`:
+    what may move within its own outline (sky, water), `travels`: what takes its outline along (boats, birds), both in
+    [0, 1]; without them, that is read from the field. Memory does not grow with `count`.
     """
-    sheets = _Sheets(painting, field, stays, travels)
+    height, width = painting.shape[:2]
+    top, bottom, left, right = mount(painting)
+    window = (slice(top, height - bottom), slice(left, width - right))
+    state: np.ndarray = np.asarray(field, np.float32).transpose(0, 2, 3, 1)
+    if top + bottom + left + right:
+        box = (left / width, top / height, 1 - right / width, 1 - bottom / height)
+        state = np.stack([cropped(s, box) for s in state]) / np.array([box[2] - box[0], box[3] - box[1], 1], np.float32)
+        support, travels = (None if m is None else cropped(m, box) for m in (support, travels))
+    sheets = _Sheets(np.ascontiguousarray(painting[window]), state, support, travels)
     for i in range(count):
         u = i / max(count - 1, 1) * len(field)
-        yield painting.copy() if sheets.idle or u == 0 else sheets.paint(u)
+        frame = painting.copy()
+        if u > 0 and not sheets.idle:
+            frame[window] = sheets.paint(u)
+        yield frame
 
 
-def between(field: Float[np.ndarray, "L 3 h w"], u: float) -> Float[np.ndarray, "3 h w"]:
-    """The field at time u in [0, L] (keyframe k lies at k+1, rest at 0): a Catmull-Rom spline, smooth in time."""
-    keys = len(field)
-    k = min(int(u), keys - 1)
+def between(keys: Float[np.ndarray, "L ..."], u: float) -> np.ndarray:
+    """The keyframes at time u in [0, L] (keyframe k lies at k+1, rest at 0): a Catmull-Rom spline, smooth in time."""
+    count = len(keys)
+    k = min(int(u), count - 1)
     f = u - k
 
     def at(j: int) -> np.ndarray:
         if j < 0:
-            return -field[0]
-        if j > keys:
-            return 2 * field[-1] - (field[-2] if keys > 1 else 0)
-        return field[j - 1] if j > 0 else np.zeros_like(field[0])
+            return -keys[0]
+        if j > count:
+            return 2 * keys[-1] - (keys[-2] if count > 1 else 0)
+        return keys[j - 1] if j > 0 else np.zeros_like(keys[0])
 
-    a, b, c, d = at(k - 1), at(k), at(k + 1), at(k + 2)
-    return 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3)
+    w = 0.5 * np.array([-f + 2 * f**2 - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2])
+    return sum(np.float32(c) * at(k - 1 + j) for j, c in enumerate(w))  # type: ignore[return-value]
+
+
+class _Thing(NamedTuple):
+    """Something cut out of the painting: its outline `cut` (h w) and paint, from (x, y) on, and its way in pixels (L 2)."""
+
+    cut: np.ndarray
+    paint: np.ndarray
+    x: int
+    y: int
+    way: np.ndarray
 
 
 class _Sheets:
     """What is computed once per clip: masks along the painting's edges, the sheets of paint, the travelling things."""
 
     def __init__(
-        self, painting: np.ndarray, field: np.ndarray, stays: np.ndarray | None, travels: np.ndarray | None
+        self, painting: np.ndarray, field: np.ndarray, support: np.ndarray | None, travels: np.ndarray | None
     ) -> None:
         height, width = painting.shape[:2]
+        self.painting, self.native = painting, (width, height)
         scale = min(1.0, WORK / max(height, width))
-        self.native = (width, height)
         self.work = (max(8, round(width * scale)), max(8, round(height * scale)))
-        self.painting, self.field = painting, field
         self.guide = cv2.resize(painting, self.work, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        strength = np.maximum(np.hypot(field[:, 0], field[:, 1]), 0.05 * np.abs(field[:, 2])).max(0)
-        peak = float(strength.max())
-        self.idle = peak < QUIET
-        if self.idle:
+        if support is not None:
+            asked = support if travels is None else np.maximum(support, _spread(travels, len(travels) // 3))
+            field = field * step(asked, 0.02, 0.3)[None, ..., None]
+        field = np.stack([cv2.GaussianBlur(f, (0, 0), 0.5) for f in field])
+        reach, light = np.hypot(field[..., 0], field[..., 1]).max(0), np.abs(field[..., 2]).max(0)
+        self.gain = field[..., 2] * step(light, DIM / 2, 2 * DIM)
+        move = field[..., :2] * step(reach, 0.7 * QUIET, 1.7 * QUIET)[None, ..., None]
+        self.lit, moves = bool(light.max() > DIM), bool(reach.max() > QUIET)
+        self.idle = not (self.lit or moves)
+        self.cover: np.ndarray | None = None
+        self.things: list[_Thing] = []
+        if not moves:
             return
-        moving = _step(strength, QUIET, max(0.15 * peak, 2 * QUIET))
-        self.weight = moving if stays is None else moving * _step(stays, 0.25, 0.5)
-        mask = self._along_edges(self.weight)
-        self.full = cv2.resize(mask, self.native, interpolation=cv2.INTER_LINEAR)
-        # The outline's own pixels mix both sides: the moving sheet takes no paint from them.
-        core = cv2.erode((mask > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        self.v = _mirror(painting, core, self.work)
-        self.things = [] if travels is None else list(self._things(travels))
-        self.behind = painting
-        self.hole = np.zeros((height, width), np.float32)
-        if self.things:
-            hole = np.maximum.reduce([cv2.resize(t[0], self.work, interpolation=cv2.INTER_AREA) for t in self.things])
-            wide = cv2.dilate((hole > 0.1).astype(np.uint8), np.ones((5, 5), np.uint8))
-            self.behind = _filled(painting, wide > 0, self.work)
-            soft = cv2.GaussianBlur(wide.astype(np.float32), (0, 0), 1.5)
-            self.hole = cv2.resize(soft, self.native, interpolation=cv2.INTER_LINEAR)
-        self.xs, self.ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        origin = self._travelling(move, reach) if travels is None else travels
+        clean, crossed = (
+            self._lift(move, np.asarray(origin, np.float32)) if origin.max() > 0.35 else (painting, reach < 0)
+        )
+        reach = np.where(crossed & (support is None), 0, np.hypot(move[..., 0], move[..., 1]).max(0))
+        if reach.max() > QUIET:
+            self._drift(clean, move, reach, crossed, support)
+
+    def _drift(
+        self, clean: np.ndarray, move: np.ndarray, reach: np.ndarray, crossed: np.ndarray, support: np.ndarray | None
+    ) -> None:
+        """The sheet of what moves in its place: `cover` (H W), `sheet` (H W 3) and its displacement `flow` (L h w 2)."""
+        near = cv2.GaussianBlur(_spread(reach, 3), (0, 0), 1.5)
+        rough = step(reach / np.maximum(near, 2 * QUIET), 0.05, 0.95)
+        if support is not None:
+            rough = np.minimum(step(support, 0.2, 0.8), step(reach, 0.7 * QUIET, 1.7 * QUIET))
+        mask, likely, clear = along_edges(self.guide, rough, (0.55, 0.75))
+        # A short way drags nothing visible along, and the painting's own paint is better than any filling.
+        pace = fill(reach[..., None], rough**4)[..., 0]
+        clear = clear * resize(step(pace, 0.025, 0.06), self.work)
+        # Without an edge to follow, motion dies away smoothly and the sheet is the painting itself.
+        clear_low = cv2.resize(clear, rough.shape[::-1], interpolation=cv2.INTER_AREA)[..., None]
+        wide = resize(
+            step(reach, 0.7 * QUIET, 2 * QUIET) * (1 if support is None else step(support, 0.02, 0.5)), self.work
+        )
+        mask = clear * mask + (1 - clear) * wide
+        steady = np.stack([fill(m, np.where(crossed, 0, rough**4)) for m in move])
+        raw = np.where(crossed[..., None], steady, move)
+        self.flow = raw + clear_low * (steady - raw)
+        self.cover = np.clip(resize(mask, self.native), 0, 1)
+        core = cv2.erode(((mask > 0.95) & (likely > 0.68)).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        self.sheet = mix(clean, continued(clean, core, self.work), np.clip(resize(clear, self.native), 0, 1))
+
+    def _travelling(self, move: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """Where things start (h w) that leave their place: their sources stay put while they move on."""
+        origin = np.zeros(reach.shape, np.float32)
+        if len(move) < 2 or min(reach.shape) < 4:
+            return origin
+        count, labels = cv2.connectedComponents((reach > QUIET).astype(np.uint8))
+        for label in range(1, count):
+            speed = np.hypot(move[..., 0], move[..., 1]) * (labels == label)
+            peaks = speed.max((1, 2))
+            keys = np.flatnonzero(peaks > 0.1 * peaks.max())
+            claims = [_sources(m, s > 0.5 * s.max()) for m, s in zip(move[keys], speed[keys], strict=True)]
+            last = resize(speed[keys[-1]], claims[0].shape[::-1]) > 0.4 * peaks[keys[-1]]
+            first = claims[0] > 0.3
+            if overlap(claims[-1] > 0.3, first) > overlap(last, first) + 0.15:
+                whole = np.median(claims, 0).astype(np.float32)
+                origin = np.maximum(origin, cv2.resize(whole, origin.shape[::-1], interpolation=cv2.INTER_AREA))
+        return origin
+
+    def _lift(self, move: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cut out what starts at `origin` (h w). Returns the painting without it (H W 3) and the cells it crosses (h w)."""
+        rows, columns = origin.shape
+        width, height = self.native
+        crossed = np.zeros(origin.shape, bool)
+        whole = np.zeros(self.work[::-1], np.float32)
+        _count, labels, stats, _ = cv2.connectedComponentsWithStats((origin > 0.35).astype(np.uint8))
+        # A travelling thing keeps its shape: its way is the motion around it, followed from key to key.
+        for label in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MOST_THINGS] + 1:
+            mine = _spread((labels == label).astype(np.float32), 1) * (origin > 0.02)
+            way = [np.zeros(2, np.float32)]
+            passed = np.zeros(origin.shape, bool)
+            for m in move:
+                ahead = np.array([[1, 0, way[-1][0] * columns], [0, 1, way[-1][1] * rows]], np.float32)
+                weight = _spread(cv2.warpAffine(mine, ahead, (columns, rows)), 3) * np.hypot(m[..., 0], m[..., 1]) ** 2
+                total = float(weight.sum())
+                way.append(-(m * weight[..., None]).sum((0, 1)) / total if total > 1e-9 else way[-1])
+                ahead[:, 2] = way[-1] * (columns, rows)
+                passed |= _spread(cv2.warpAffine(mine, ahead, (columns, rows)), 2) > 0
+            path = np.stack(way[1:]) * np.array([width, height], np.float32)
+            if np.hypot(*path.T).max() < 1.5:
+                continue
+            mask, _, _ = along_edges(self.guide, np.clip(2 * origin * _spread(mine, 1), 0, 1), (0.3, 0.5))
+            if mask.max() < 0.5:
+                continue
+            crossed |= passed | (_spread(mine, 2) > 0)
+            # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
+            mask = cv2.GaussianBlur(_spread(mask, 2), (0, 0), 1.0)
+            whole = np.maximum(whole, mask)
+            cut = np.clip(resize(mask, self.native), 0, 1)
+            x, y, w, h = cv2.boundingRect((cut > 0.004).astype(np.uint8))
+            box = (slice(y, y + h), slice(x, x + w))
+            self.things.append(_Thing(cut[box].copy(), self.painting[box].copy(), x, y, path))
+        if not self.things:
+            return self.painting, crossed
+        self.hole = np.clip(resize(whole, self.native), 0, 1)
+        self.behind = continued(self.painting, _spread(whole, 2) < 0.02, self.work, 3)
+        return self.behind, crossed
 
     def paint(self, u: float) -> np.ndarray:
-        """The frame at time u in (0, L]."""
+        """The frame (H W 3) at time u in [0, L]."""
+        out = self.painting
+        ways = [between(t.way, u) for t in self.things]
+        if ways:
+            away = min(max(float(np.hypot(*way)) for way in ways) / 1.5, 1.0)
+            out = mix(out, self.behind, self.hole * np.float32(away))
+        if self.cover is not None:
+            x, y, far = self._maps(resize(between(self.flow, u), self.native))
+            moved = cv2.remap(self.sheet, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+            out = mix(out, moved, self.cover * far)
+        for thing, way in zip(self.things, ways, strict=True):
+            self._lay(out, thing, way)
+        if self.lit:
+            gain = 1 + resize(between(self.gain, u), self.native)
+            out = cv2.multiply(out, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
+        return out
+
+    def _lay(self, out: np.ndarray, thing: _Thing, way: np.ndarray) -> None:
+        """Lay a thing over the frame, where its way (pixels) has brought it."""
         width, height = self.native
-        state = between(self.field, u)
-        # Hold displacement steady beyond the outline, so that edges do not shear.
-        weight = self.weight + 1e-4
-        spread = [cv2.GaussianBlur(c * weight, (0, 0), 1.0) / cv2.GaussianBlur(weight, (0, 0), 1.0) for c in state]
-        dx, dy, gain = (cv2.resize(c.astype(np.float32), self.native, interpolation=cv2.INTER_CUBIC) for c in spread)
-        mx, my = self.xs + dx * width, self.ys + dy * height
-        moved = self._remap(self.v, mx, my)
-        # At rest the sheet must be the painting itself, outline and all.
-        far = _step(np.hypot(mx - self.xs, my - self.ys), 0.5, 3.0)
-        if far.min() < 1:
-            own = self._remap(self.painting, mx, my)
-            moved = own + far[..., None] * (moved - own)
-        moved *= 1 + gain[..., None]
-        still = self.painting.astype(np.float32)
-        out = still + self.full[..., None] * (moved - still)
-        shifts = [self._shift(near, u) for _, near in self.things]
-        if shifts:
-            away = max(float(_step(np.hypot(sx * width, sy * height), 0.5, 4.0)) for sx, sy in shifts)
-            out += (self.hole * away)[..., None] * (self.behind - out)
-        for (alpha, _), (sx, sy) in zip(self.things, shifts, strict=True):
-            carry = np.array([[1, 0, sx * width], [0, 1, sy * height]], np.float32)
-            cut = cv2.warpAffine(alpha, carry, self.native, flags=cv2.INTER_LINEAR)[..., None]
-            thing = cv2.warpAffine(
-                self.painting, carry, self.native, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-            )
-            out += cut * (thing - out)
-        return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+        x, y = (int(np.floor(a + b)) for a, b in zip((thing.x, thing.y), way, strict=True))
+        h, w = thing.cut.shape
+        carry = np.array([[1, 0, thing.x + way[0] - x], [0, 1, thing.y + way[1] - y]], np.float32)
+        moved = cv2.warpAffine(
+            thing.paint, carry, (w + 1, h + 1), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        cut = cv2.warpAffine(thing.cut, carry, (w + 1, h + 1), flags=cv2.INTER_LINEAR)
+        rows, columns = slice(max(y, 0), min(y + h + 1, height)), slice(max(x, 0), min(x + w + 1, width))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        part = (slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x))
+        below, above, weight = (np.ascontiguousarray(a) for a in (out[rows, columns], moved[part], cut[part]))
+        out[rows, columns] = mix(below, above, weight)
 
-    @staticmethod
-    def _remap(sheet: np.ndarray, mx: np.ndarray, my: np.ndarray) -> np.ndarray:
-        return cv2.remap(sheet, mx, my, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
-
-    def _things(self, travels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each travelling thing: its cut-out at native size with a rim of its surround, and the cells its motion is read from."""
-        count, labels = cv2.connectedComponents((travels > 0.35).astype(np.uint8), connectivity=8)
-        sizes = [(int((labels == i).sum()), i) for i in range(1, count)]
-        for size, i in sorted(sizes, reverse=True)[:MOST_THINGS]:
-            if size < 2:
-                continue
-            mine = (labels == i).astype(np.float32)
-            soft = travels * cv2.dilate(mine, np.ones((3, 3), np.uint8))
-            rough = np.clip(2 * soft, 0, 1)
-            alpha = cv2.resize(rough, self.work, interpolation=cv2.INTER_CUBIC)
-            alpha = cv2.resize(_step(alpha, 0.15, 0.8), self.native, interpolation=cv2.INTER_LINEAR)
-            yield alpha.astype(np.float32), cv2.dilate(mine, np.ones((9, 9), np.uint8))
-
-    def _shift(self, near: np.ndarray, u: float) -> tuple[float, float]:
-        """How far a thing has gone at time u, in fractions of the sides: the mean of the field around it, by its strength."""
-        state = between(self.field, u)
-        weight = np.hypot(state[0], state[1]) * near
-        total = float(weight.sum())
-        if total < 1e-6:
-            return 0.0, 0.0
-        return -float((state[0] * weight).sum()) / total, -float((state[1] * weight).sum()) / total
-
-    def _along_edges(self, low: np.ndarray) -> np.ndarray:
-        """A mask on the field's grid, upsampled so that its outline follows the painting's edges (guided filter)."""
-        rough = np.clip(cv2.resize(low.astype(np.float32), self.work, interpolation=cv2.INTER_CUBIC), 0, 1)
-        radius = max(2, round(max(self.work) / 40))
-        fine = _guided(self.guide, rough, radius, 2e-4)
-        # Pull the soft slope to an outline, and stay near the rough mask where the painting has no edge to follow.
-        return _step(fine, 0.25, 0.75).astype(np.float32)
+    def _maps(self, move: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where each pixel looks (x, y in pixels), and how far from rest that is, in [0, 1]."""
+        width, height = self.native
+        dx, dy = move[..., 0] * width, move[..., 1] * height
+        far = np.minimum(cv2.magnitude(dx, dy) * np.float32(1 / 1.5), 1)
+        return dx + np.arange(width, dtype=np.float32), dy + np.arange(height, dtype=np.float32)[:, None], far
 
 
-def _step(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = np.clip((x - low) / max(high - low, 1e-9), 0, 1)
-    return t * t * (3 - 2 * t)
+def _spread(x: np.ndarray, cells: int) -> np.ndarray:
+    return cv2.dilate(x, np.ones((2 * cells + 1, 2 * cells + 1), np.uint8))
 
 
-def _blend(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    out = a.astype(np.float32) + weight[..., None] * (b.astype(np.float32) - a.astype(np.float32))
-    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
-
-
-def _guided(guide: np.ndarray, p: np.ndarray, radius: int, eps: float) -> np.ndarray:
-    """Guided filter of p by a colour guide (He et al. 2010), one channel of the guide at a time, averaged by contrast."""
-    size = (2 * radius + 1, 2 * radius + 1)
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return cv2.blur(x, size, borderType=cv2.BORDER_REFLECT)
-
-    total, weights = np.zeros_like(p), np.zeros_like(p)
-    for channel in cv2.split(guide):
-        m, mp = mean(channel), mean(p)
-        covariance, variance = mean(channel * p) - m * mp, mean(channel * channel) - m * m
-        a = covariance / (variance + eps)
-        b = mp - a * m
-        # The channel in which the outline shows best decides.
-        trust = covariance**2 / (variance + eps) + 1e-6
-        total += trust * (mean(a) * channel + mean(b))
-        weights += trust
-    return total / weights
-
-
-def _filled(painting: np.ndarray, hole: np.ndarray, work: tuple[int, int]) -> np.ndarray:
-    """The painting with `hole` (at work size) filled from its surround: tones inpainted, strokes borrowed from beside it."""
-    height, width = painting.shape[:2]
-    small = cv2.resize(painting, work, interpolation=cv2.INTER_AREA)
-    tones = cv2.inpaint(small, hole.astype(np.uint8), 5, cv2.INPAINT_TELEA)
-    tones = cv2.resize(tones, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    strokes = painting.astype(np.float32) - cv2.GaussianBlur(painting, (0, 0), max(height, width) / WORK * 2).astype(
-        np.float32
+def _sources(move: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """The places (4h 4w) that the active cells (h w) look at through `move` (h w 2)."""
+    rows, columns = 4 * active.shape[0], 4 * active.shape[1]
+    fine = (
+        resize(move * active[..., None], (columns, rows)) / np.maximum(resize(active, (columns, rows)), 0.1)[..., None]
     )
-    columns = np.flatnonzero(hole.any(0))
-    shift = round((columns[-1] - columns[0] + 4) / work[0] * width) if len(columns) else 0
-    beside = np.roll(strokes, shift if shift + 8 < width else width // 2, axis=1)
-    mask = cv2.resize(hole.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return _blend(painting, np.clip(tones + beside, 0, 255), mask)
-
-
-def _mirror(painting: np.ndarray, keep: np.ndarray, work: tuple[int, int]) -> np.ndarray:
-    """The painting with everything outside `keep` (at work size) replaced by the kept paint's mirror image."""
-    height, width = painting.shape[:2]
-    if keep.all() or not keep.any():
-        return painting
-    _, labels = cv2.distanceTransformWithLabels(
-        (~keep).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    ky, kx = np.nonzero(keep)
-    order = np.zeros(int(labels.max()) + 1, np.int64)
-    order[labels[ky, kx]] = np.arange(len(ky))
-    by, bx = ky[order[labels]].astype(np.float32), kx[order[labels]].astype(np.float32)
-    y, x = np.mgrid[0 : work[1], 0 : work[0]].astype(np.float32)
-    sx, sy = np.abs(2 * bx - x), np.abs(2 * by - y)
-    sx = np.minimum(sx, 2 * (work[0] - 1) - sx)
-    sy = np.minimum(sy, 2 * (work[1] - 1) - sy)
-    # A mirror point that falls outside what is kept gives way to the outline's own colour, softened.
-    landed = keep[np.clip(sy.round().astype(int), 0, work[1] - 1), np.clip(sx.round().astype(int), 0, work[0] - 1)]
-    sx, sy = np.where(landed, sx, bx), np.where(landed, sy, by)
-    ratio = (width / work[0], height / work[1])
-    maps = [cv2.resize(m.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for m in (sx, sy)]
-    mirrored = cv2.remap(
-        painting, maps[0] * ratio[0], maps[1] * ratio[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    soft = cv2.GaussianBlur(mirrored, (0, 0), max(height, width) / 150)
-    lost = cv2.resize((~landed & ~keep).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    mirrored = _blend(mirrored, soft, lost)
-    inside = cv2.resize(keep.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return _blend(mirrored, painting, np.clip(2 * inside, 0, 1))
+    y, x = np.nonzero(resize(active, (columns, rows)) > 0.5)
+    tx, ty = np.rint(x + fine[y, x, 0] * columns), np.rint(y + fine[y, x, 1] * rows)
+    ok = (tx >= 0) & (tx < columns) & (ty >= 0) & (ty < rows)
+    hits = np.bincount((ty[ok] * columns + tx[ok]).astype(int), minlength=rows * columns).reshape(rows, columns)
+    return cv2.GaussianBlur(np.minimum(hits, 1).astype(np.float32), (0, 0), 0.8)

@@ -144,9 +144,10 @@ def _webp(frames: Iterator[np.ndarray], path: Path, fps: float, recipe: str) -> 
 
 def _apng(frames: Iterator[np.ndarray], path: Path, fps: float, recipe: str) -> None:
     first, rest = _pictures(frames)
+    # Pillow walks the frames twice to settle on one mode, so they have to be a list.
     text = PngImagePlugin.PngInfo()
     text.add_itxt("vivant-recipe", recipe)
-    first.save(path, "PNG", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, pnginfo=text)
+    first.save(path, "PNG", save_all=True, append_images=list(rest), duration=round(1000 / fps), loop=0, pnginfo=text)
 
 
 def _folder(frames: Iterator[np.ndarray], path: Path, fps: float, recipe: str) -> None:

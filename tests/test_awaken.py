@@ -103,7 +103,7 @@ def test_vsds_stays_where_the_denoiser_finds_the_noise():
 
 
 def test_vsds_wants_one_rate_a_level():
-    with pytest.raises(SettingError):
+    with pytest.raises(ValueError):
         vsds(lambda z, level: Prediction(z, z), clips(0), [Level(0.6, 0.8, 0.0)] * 2, clips(1), [1.0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,7 +128,7 @@ def main(
     if resume and not resume.endswith(".safetensors"):
         try:
             state = torch.load(resume, weights_only=True, map_location=device)
-        except (OSError, RuntimeError, EOFError) as error:
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise WeightsError(f"expected a training state at {resume}, could not read it: {error}") from error
         for p, value, a, ema in zip(params, state["params"], average, state["average"], strict=True):
             p.data.copy_(value)

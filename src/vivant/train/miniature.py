@@ -155,7 +155,7 @@ def main(
         step += 1
         decay = min(0.999, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, [p.detach() for p in params], 1 - decay)
-        sums += [float(read), float(move), float(right)]
+        sums += [read.item(), move.item(), right.item()]
         if step % 100 == 0:
             _log(log, [step, round(time.time() - start, 1), *(sums / 100).round(4).tolist()])
             sums[:] = 0

@@ -89,9 +89,14 @@ def animate(
     hand = Controls(
         mask=load_mask(mask, size) if mask is not None else None,
         strength=strength,
-        arrows=tuple(a if isinstance(a, Arrow) else Arrow(*a) for a in arrows),
+        arrows=tuple(_arrow(a) for a in arrows),
     )
-    Shot(picture, prompt, negative, hand, frames or 2, fps or 1, steps or 1, guidance, seed, distil, blend=blend)
+    # Whatever was given is judged before the model is loaded; what was not given stands in at a value that passes.
+    Shot(
+        picture, prompt, negative, hand, 2 if frames is None else frames, 1 if fps is None else fps,
+        1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend,
+    )  # fmt: skip
+    named = _named(proxy)
     report("loading the model", 0, 0)
     where = _device(device)
     prior = load(model, where)
@@ -100,12 +105,13 @@ def animate(
         picture, prompt, negative, hand,
         frames=card.frames if frames is None else frames, fps=card.fps if fps is None else fps,
         steps=card.steps if steps is None else steps, guidance=card.guidance if guidance is None else guidance,
-        seed=seed, distil=distil, distil_evaluations=distil_evaluations or card.distil_evaluations, curve=curve,
+        seed=seed, distil=distil, curve=curve,
+        distil_evaluations=card.distil_evaluations if distil_evaluations is None else distil_evaluations,
         gain=card.gain if gain is None else gain, blend=blend,
     )  # fmt: skip
     unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(prompt)
     notes = [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
-    second = _proxy(proxy, picture, prompt)
+    second = _proxy(named or proxy, picture, prompt)
     seconds = {"prepare": round(time.perf_counter() - start, 3)}
     start = time.perf_counter()
     calls = 0
@@ -122,7 +128,7 @@ def animate(
         weights_sha256=weights_hash(model), seed=seed, frames=shot.frames, fps=shot.fps, steps=shot.steps,
         guidance=float(shot.guidance or 0), negative=negative, distil=distil, distil_evaluations=shot.distil_evaluations,
         curve=curve, gain=float(shot.gain or 0), blend=blend,
-        proxy=proxy if proxy in ("auto", "none") else absolute(proxy), proxy_sha256=picture_hash(second),
+        proxy=named or absolute(proxy), proxy_sha256=picture_hash(second),
         mask=None if mask is None else absolute(mask), mask_sha256=picture_hash(hand.mask), strength=strength,
         arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], device=where, versions=versions(),
     )  # fmt: skip
@@ -155,6 +161,8 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
         raise SettingError(
             f"expected {r.model} with the weights the result was made with, this installation has others"
         )
+    if r.proxy not in ("auto", "none"):
+        check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, picture))
     result = animate(
         r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
         negative=r.negative, mask=r.mask, strength=r.strength, arrows=[(a[0], a[1], a[2], a[3]) for a in r.arrows],
@@ -182,11 +190,28 @@ def _device(name: str) -> str:
 def _proxy(proxy: Any, picture: np.ndarray, prompt: str) -> np.ndarray | None:
     from .proxy.embedded import embedded
 
-    if proxy is None or (isinstance(proxy, str) and proxy == "none"):
+    named = _named(proxy)
+    if named == "none":
         return None
-    if isinstance(proxy, str) and proxy in ("auto", "embedded"):
+    if named == "auto":
         return embedded(picture, prompt)
     return load_proxy(proxy, picture)
+
+
+def _named(proxy: Any) -> str | None:
+    """The name that stands for a proxy; None for a picture. An array is never compared with a name."""
+    if proxy is None:
+        return "none"
+    names = {"auto": "auto", "embedded": "auto", "none": "none"}
+    return names.get(proxy) if isinstance(proxy, str) else None
+
+
+def _arrow(value: Arrow | Sequence[float]) -> Arrow:
+    if isinstance(value, Arrow):
+        return value
+    if len(value) != 4:
+        raise SettingError(f"expected an arrow as (x0, y0, x1, y1), got {value!r}")
+    return Arrow(*value)
 
 
 def _expected(shot: Shot) -> int:

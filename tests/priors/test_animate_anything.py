@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import parity
+from tests.hub import write, write_text, write_vae
 from tests.priors import conformance
 from vivant.awaken import awaken, step_sizes, vsds_levels
 from vivant.errors import SettingError, WeightsError
-from vivant.priors.animate_anything.adapter import CARD, AnimateAnything, noise_schedule, strength_id, working_size
+from vivant.priors.animate_anything.adapter import CARD, AnimateAnything, noise_schedule, strength_id
 from vivant.priors.animate_anything.net import AnimateAnythingUNet, UNetConfig
+from vivant.priors.frames2d import working_size
 from vivant.process import scheduler_levels
 from vivant.shot import Controls, Shot
 
@@ -38,17 +40,9 @@ SCHEDULER = {
 }  # fmt: skip
 
 
-def write(path: Path, record: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record), "utf-8")
-
-
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the released layout with tiny random networks."""
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextConfig, CLIPTextModel
-
     root = tmp_path_factory.mktemp("released")
     torch.manual_seed(0)
     write(root / "scheduler" / "scheduler_config.json", SCHEDULER)
@@ -57,21 +51,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Fresh temporal convolutions end in zeros, which would hide them.
     state = {name: torch.randn_like(v) * 0.02 if not v.any() else v for name, v in net.state_dict().items()}
     save_file(state, root / "unet" / "diffusion_pytorch_model.safetensors")
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 32, 32, 32), layers_per_block=1,
-    )  # fmt: skip
-    vae.save_pretrained(root / "vae")
-    letters = [chr(c) for c in range(33, 127)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{c}</w>" for c in letters)]
-    write(root / "tokenizer" / "vocab.json", {word: i for i, word in enumerate(words)})
-    (root / "tokenizer" / "merges.txt").write_text("#version: 0.2\n", "utf-8")
-    write(root / "tokenizer" / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77})
-    text = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    CLIPTextModel(text).save_pretrained(root / "text_encoder")
+    write_vae(root / "vae")
+    write_text(root, width=32)
     return root
 
 
@@ -129,7 +110,7 @@ def test_the_grid_and_the_step_sizes_are_the_official_ones() -> None:
 
 
 def test_the_key_comparison_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shapes = {name: list(v.shape) for name, v in parity.animate_anything_shapes(UNET).items()}
+    shapes = {name: list(v.shape) for name, v in parity.SHAPES["animate_anything"](UNET).items()}
     write(tmp_path / "keys.json", {"config": UNET, "keys": shapes})
     assert parity.main(["--keys", "animate_anything", str(tmp_path / "keys.json")]) == 0
     shapes["conv_out.bias"] = [5]

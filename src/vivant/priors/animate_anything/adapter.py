@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Generator, Tensor
 
 from ...errors import SettingError, WeightsError
 from ...process import Form, Level, Prediction, Video, coefficients, recover, scheduler_levels
 from ...shot import Shot
+from ..folder import first_line
+from ..frames2d import decode, encode, latent_mask, text_states, working_size
 from ..protocol import Card, Denoiser
 from .net import AnimateAnythingUNet
-from .weights import Parts, first_line, load
+from .weights import Parts, load
 
 CARD = Card(name="animate_anything", frames=16, fps=8, steps=25, guidance=9.0, size=(512, 512), gain=1.0)
-
-MULTIPLE = 8
-"""Sides are rounded to multiples of this many pixels."""
 
 STRONGEST = 16.0
 """The strength id of `strength=1` when everything moves."""
@@ -101,52 +97,22 @@ class AnimateAnything:
     def bind(self, shots: Sequence[Shot], rng: Generator) -> Denoiser:
         """Each clip with its own painting, sentence, mask, strength and guidance. Draws nothing from `rng`."""
         condition = self._latents(shots)
-        mask = torch.cat([self._mask(shot, condition.shape[-2:]) for shot in shots])
+        mask = torch.cat([latent_mask(shot, condition.shape[-2:], self.device) for shot in shots])
         motion = torch.tensor([strength_id(s, float(m.mean())) for s, m in zip(shots, mask, strict=True)])
-        text = self._text([s.negative for s in shots] + [s.prompt for s in shots])
+        sentences = [s.negative for s in shots] + [s.prompt for s in shots]
+        text = text_states(self.parts.tokenizer, self.parts.text_encoder, sentences)
         scales = [self.card.guidance if s.guidance is None else s.guidance for s in shots]
         return guided(
             self.parts.unet, text, condition, mask, motion.to(self.device), torch.tensor(scales, device=self.device),
             self.form,
         )  # fmt: skip
 
-    @torch.no_grad()
     def decode(self, x: Video, shot: Shot) -> Float[Tensor, "B 3 F H W"]:
         """Latents (B, 4, F, h, w) to float32 frames in [-1, 1], `decode_frames` at a time."""
-        vae = self.parts.vae
-        flat = (x.transpose(1, 2).flatten(0, 1) / vae.config.scaling_factor).to(vae.dtype)
-        frames = [vae.decode(part).sample.float().clamp(-1, 1) for part in flat.split(self.decode_frames)]
-        return torch.cat(frames).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        return decode(self.parts.vae, x, self.decode_frames)
 
-    @torch.no_grad()
     def _latents(self, shots: Sequence[Shot]) -> Float[Tensor, "B C 1 h w"]:
-        """The mode of the VAE's posterior, scaled; float32."""
-        vae = self.parts.vae
-        size = working_size(shots[0].painting.shape[1::-1], self.card.size)
-        out = []
-        for shot in shots:
-            picture = Image.fromarray(shot.painting).resize(size, Image.Resampling.LANCZOS)
-            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(self.device).float() / 127.5 - 1
-            out.append(vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor)
-        return torch.cat(out)[:, :, None]
-
-    def _mask(self, shot: Shot, size: Sequence[int]) -> Float[Tensor, "1 1 1 h w"]:
-        """The motion mask at latent size, soft edges kept; ones where none was given."""
-        mask = shot.controls.mask
-        if mask is None:
-            return torch.ones(1, 1, 1, *size, device=self.device)
-        small = torch.nn.functional.interpolate(
-            torch.from_numpy(np.array(mask, dtype=np.float32))[None, None], size=tuple(size), mode="bilinear"
-        )
-        return small[:, :, None].to(self.device)
-
-    @torch.no_grad()
-    def _text(self, prompts: list[str]) -> Float[Tensor, "N S D"]:
-        """The text encoder's last hidden states; longer sentences are cut."""
-        tokenizer, encoder = self.parts.tokenizer, self.parts.text_encoder
-        length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-        tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return encoder(tokens.input_ids.to(self.device))[0]
+        return encode(self.parts.vae, shots, working_size(shots[0].painting.shape[1::-1], self.card.size))
 
 
 def strength_id(shot: Shot, moving: float) -> float:
@@ -156,13 +122,6 @@ def strength_id(shot: Shot, moving: float) -> float:
     """
     strength = shot.controls.strength
     return USUAL if strength is None else STRONGEST * strength * moving
-
-
-def working_size(painting: tuple[int, ...], size: tuple[int, int] | None) -> tuple[int, int]:
-    """(width, height) in pixels: `size`'s area in the painting's aspect, sides rounded to multiples of 8."""
-    scale = 1.0 if size is None else math.sqrt(size[0] * size[1] / (painting[0] * painting[1]))
-    width, height = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in painting)
-    return width, height
 
 
 def noise_schedule(saved: Mapping[str, Any]) -> Any:

@@ -1,35 +1,17 @@
-"""Read AnimateAnything from the released folder: scheduler, text_encoder, tokenizer, unet, vae, a config.json in each.
-
-Weights are read from safetensors first; a `.bin` is unpickled with `weights_only=True`, which runs no code. Whatever is
-wrong with a file is one line of `WeightsError`: which file, which key, what was expected, what to do.
-"""
+"""Read AnimateAnything from the released folder: scheduler, text_encoder, tokenizer, unet, vae, a config.json in each."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from ...errors import WeightsError
+from ..folder import autoencoder, clip_text, network, read_json, tokenizer
 from .net import AnimateAnythingUNet, UNetConfig
-
-REDOWNLOAD = "download the folder again"
-PARTS = {
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    "text_encoder": ("model.safetensors", "pytorch_model.bin"),
-}
-"""The weight files of each network, the preferred one first."""
-
-OLD_VAE_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""How VAEs saved before diffusers 0.15 call the projections of their one attention layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,134 +30,10 @@ def load(folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dt
     root = Path(folder)
     if not root.is_dir():
         raise WeightsError(f"expected a folder of AnimateAnything weights at {root}, found none; download it first")
-    makers = _makers()
-    nets = {name: _network(root / name, makers[name], dtype).to(device) for name in PARTS}
     return Parts(
-        unet=nets["unet"],
-        vae=nets["vae"],
-        text_encoder=nets["text_encoder"],
-        tokenizer=_tokenizer(root / "tokenizer"),
+        unet=network(root / "unet", lambda config: AnimateAnythingUNet(UNetConfig.from_json(config)), dtype).to(device),
+        vae=network(root / "vae", autoencoder, dtype).to(device),
+        text_encoder=network(root / "text_encoder", clip_text, dtype).to(device),
+        tokenizer=tokenizer(root / "tokenizer"),
         scheduler=read_json(root / "scheduler" / "scheduler_config.json"),
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the folder."""
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"expected {path}, found no such file; {REDOWNLOAD}") from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"expected JSON in {path}, got {first_line(error)}; {REDOWNLOAD}") from None
-    if not isinstance(record, dict):
-        raise WeightsError(f"expected a JSON object in {path}, got a {type(record).__name__}; {REDOWNLOAD}")
-    return record
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, from a `.safetensors` file or from a `.bin` that holds nothing but tensors."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path, device="cpu")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"expected a whole file at {path}, got {first_line(error)}; {REDOWNLOAD}") from None
-    except Exception as error:  # torch.load raises pickle, zip, EOF and runtime errors, all for one reason
-        # Its own words are left out: torch advises to load without the guard, which would run the file's code.
-        raise WeightsError(
-            f"expected a whole file of tensors and nothing else at {path}, refused it ({type(error).__name__}); "
-            f"use a safetensors file or {REDOWNLOAD}"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"expected tensors by name in {path}, got something else; {REDOWNLOAD}")
-    return state
-
-
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """One line for every key that is missing, superfluous or of another shape; values are shapes or tensors."""
-    mine = {key: tuple(getattr(value, "shape", value)) for key, value in found.items()}
-    want = {key: tuple(getattr(value, "shape", value)) for key, value in expected.items()}
-    lines = [f"missing key {key} of shape {want[key]}" for key in want if key not in mine]
-    lines += [f"unknown key {key} of shape {mine[key]}" for key in mine if key not in want]
-    both = [key for key in want if key in mine and mine[key] != want[key]]
-    return lines + [f"key {key} has shape {mine[key]}, expected {want[key]}" for key in both]
-
-
-def fill(net: nn.Module, state: Mapping[str, Tensor], path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Give a network (often one without storage, on the meta device) its weights, every key and shape matching."""
-    wrong = differences(state, net.state_dict())
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise WeightsError(f"{path} does not fit its config.json: {wrong[0]}{more}; use the pair that belongs together")
-    floats = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
-    net.load_state_dict(floats, strict=True, assign=True)
-
-
-def _network(folder: Path, make: Callable[[dict[str, Any]], nn.Module], dtype: torch.dtype) -> Any:
-    config = read_json(folder / "config.json")
-    path = next((folder / name for name in PARTS[folder.name] if (folder / name).is_file()), None)
-    if path is None:
-        raise WeightsError(f"expected {' or '.join(PARTS[folder.name])} in {folder}, found neither; {REDOWNLOAD}")
-    try:
-        with torch.device("meta"):  # no memory is taken until the shapes are known to match
-            net = make(config)
-    except Exception as error:
-        raise WeightsError(f"{folder / 'config.json'} describes no {folder.name}: {first_line(error)}") from None
-    fill(net, _renamed(read_state(path), net), path, dtype)
-    for name, buffer in net.named_buffers():
-        if buffer.is_meta:  # CLIP counts its positions in a buffer that no checkpoint holds
-            owner, _, leaf = name.rpartition(".")
-            net.get_submodule(owner).register_buffer(leaf, torch.arange(buffer.numel()).view(buffer.shape), False)
-    return net.eval().requires_grad_(False)
-
-
-def _renamed(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Older files' names in today's: a text_model prefix, a position_ids buffer, the VAE's attention projections."""
-    wanted = net.state_dict()
-    out = {}
-    for key, value in state.items():
-        if key.endswith("position_ids") and key not in wanted:
-            continue
-        for name in (key, key.removeprefix("text_model."), f"text_model.{key}", _modern(key)):
-            if name in wanted:
-                key = name
-                break
-        out[key] = value
-    return out
-
-
-def _modern(key: str) -> str:
-    parts = key.split(".")
-    if "attentions" in parts and len(parts) > 1:
-        parts[-2] = OLD_VAE_NAMES.get(parts[-2], parts[-2])
-    return ".".join(parts)
-
-
-def _makers() -> dict[str, Callable[[dict[str, Any]], nn.Module]]:
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    def vae(config: dict[str, Any]) -> nn.Module:
-        return AutoencoderKL.from_config(config)
-
-    def text(config: dict[str, Any]) -> nn.Module:
-        return CLIPTextModel(CLIPTextConfig.from_dict(config))
-
-    return {"unet": lambda config: AnimateAnythingUNet(UNetConfig.from_json(config)), "vae": vae, "text_encoder": text}
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import CLIPTokenizer
-
-    for name in ("vocab.json", "merges.txt"):
-        if not (folder / name).is_file() and not (folder / "tokenizer.json").is_file():
-            raise WeightsError(f"expected {name} in {folder}, found no such file; {REDOWNLOAD}")
-    try:
-        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:
-        raise WeightsError(f"expected a CLIP tokenizer in {folder}, got {first_line(error)}; {REDOWNLOAD}") from None
-
-
-def first_line(error: BaseException) -> str:
-    """An error's first line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].strip().rstrip(".")[:200]

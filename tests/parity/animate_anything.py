@@ -1,76 +1,21 @@
-"""Hold our networks and equations to recorded runs of the official ones.
-
-    python -m tests.parity NAME FILE            run FILE's inputs, print one line an output, exit 1 above tolerance
-    python -m tests.parity --keys NAME JSON     compare key names and shapes on the meta device, exit 1 with a diff
-
-FILE is a safetensors file with `model.*` (the state dict), `input.*`, `output.*` and JSON in its metadata; JSON holds
-`config` and `keys` (name to shape). rel is the largest difference over the largest reference value.
-"""
+"""AnimateAnything's UNet and Every Painting Awakened's equations against their recordings."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
 
 from vivant.awaken import slerp, vsds
 from vivant.priors.animate_anything.adapter import guided
 from vivant.priors.animate_anything.net import AnimateAnythingUNet, UNetConfig
-from vivant.priors.animate_anything.weights import differences
 from vivant.process import Level, diffuse
 
-UNET, VSDS, EXACT = 1e-4, 2e-4, 1e-6
-
-
-class Record(NamedTuple):
-    """One recorded run."""
-
-    path: Path
-    metadata: dict[str, str]
-    model: dict[str, Tensor]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
-class Outcome(NamedTuple):
-    """One compared output."""
-
-    output: str
-    rel: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """False for NaN too."""
-        return self.rel <= self.tolerance
-
-
-def read(path: Path | str) -> Record:
-    """Read a record; its weights are stored as float16 but were run as float32."""
-    with safe_open(str(path), "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        metadata = dict(file.metadata() or {})
-    rooms: dict[str, dict[str, Tensor]] = {"model": {}, "input": {}, "output": {}}
-    for name, tensor in tensors.items():
-        room, _, rest = name.partition(".")
-        if room in rooms:
-            rooms[room][rest] = tensor
-    model = {name: t.float() if t.is_floating_point() else t for name, t in rooms["model"].items()}
-    return Record(Path(path), metadata, model, rooms["input"], rooms["output"])
-
-
-def relative(ours: Tensor, reference: Tensor) -> float:
-    """Largest difference over the reference's largest value; infinite when the shapes differ."""
-    if ours.shape != reference.shape:
-        return float("inf")
-    return float((ours.double() - reference.double()).abs().max() / reference.double().abs().max())
+from .record import EXACT, UNET, VSDS, Outcome, Record, read, relative
 
 
 def animate_anything_net(record: Record) -> AnimateAnythingUNet:
@@ -169,34 +114,3 @@ def animate_anything_shapes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 RUNS: dict[str, Callable[[Record], Iterator[Outcome]]] = {"animate_anything": animate_anything, "epa": epa}
 SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"animate_anything": animate_anything_shapes}
-
-
-def compare_keys(name: str, path: Path | str) -> list[str]:
-    """One line a difference between our names and shapes and the recorded ones."""
-    record = json.loads(Path(path).read_text("utf-8"))
-    return differences(SHAPES[name](record["config"]), record["keys"])
-
-
-def main(arguments: list[str]) -> int:
-    """Run one comparison; the exit status is 0 when everything agrees."""
-    keys = arguments[:1] == ["--keys"]
-    table: Mapping[str, Any] = SHAPES if keys else RUNS
-    rest = arguments[1:] if keys else arguments
-    if len(rest) != 2 or rest[0] not in table:
-        print(f"usage: python -m tests.parity [--keys] {{{','.join(table)}}} FILE", file=sys.stderr)
-        return 2
-    name, path = rest
-    if keys:
-        wrong = compare_keys(name, path)
-        print("\n".join([*wrong, f"{name} {path} {len(wrong)} differences"]))
-        return int(bool(wrong))
-    verdicts = []
-    for outcome in RUNS[name](read(path)):
-        verdicts.append(outcome.ok)
-        verdict = "ok" if outcome.ok else "ABOVE"
-        print(f"{name} {path} rel={outcome.rel:.3e} {outcome.output} {verdict} tolerance {outcome.tolerance:.0e}")
-    return int(not verdicts or not all(verdicts))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,7 @@
+"""`python -m tests.parity`."""
+
+import sys
+
+from . import main
+
+sys.exit(main(sys.argv[1:]))

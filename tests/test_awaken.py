@@ -207,7 +207,7 @@ def sampled(prior, one, rng):
     """Diffuse the still, solve: image-to-video without any of the method."""
     levels = prior.levels(one, one.steps)
     x = prior.still([one], rng)
-    return SOLVERS[prior.card.solver](prior.bind([one], rng), diffuse(x, white(x, rng), levels[0]), levels)
+    return SOLVERS[prior.card.solver](prior.bind([one], rng), diffuse(x, white(x, rng), levels[0]), levels, rng)
 
 
 def test_without_distillation_or_proxy_it_is_plain_sampling():
@@ -231,7 +231,7 @@ def test_the_method_is_its_equations_in_order(distil, dual, blend):
     if dual:
         x = (slerp if blend == "slerp" else lerp)(x[:1], x[1:], torch.linspace(0, 1, 5))
     z = diffuse(x, white(x, rng), levels[0])
-    expected = SOLVERS["dpmpp_2m"](prior.bind([one], rng), z, levels)
+    expected = SOLVERS["dpmpp_2m"](prior.bind([one], rng), z, levels, rng)
     assert torch.equal(awaken(prior, one, proxy, seeded(1)), expected)
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
+from vivant.noise import white
 from vivant.process import Level, coefficients, recover, scheduler_levels
-from vivant.solvers import SOLVERS, ddim, dpmpp_2m
+from vivant.solvers import SOLVERS, ddim, ddim_stochastic, dpmpp_2m
 
 TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 COUNTS = [1, 2, 3, 5, 10, 14, 15, 16, 25, 50]
@@ -27,6 +28,10 @@ def start(seed=0):
     return torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def rng(seed=5):
+    return torch.Generator().manual_seed(seed)
+
+
 def theirs(scheduler, z, steps):
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
@@ -45,6 +50,20 @@ def test_ddim_is_diffusers(form, steps):
     scheduler = DDIMScheduler(**TABLE, prediction_type=form, set_alpha_to_one=True, clip_sample=False, steps_offset=1)
     ours = ddim(denoiser(form), start(), scheduler_levels(scheduler, steps))
     assert_equal(ours, theirs(scheduler, start(), steps))
+
+
+@pytest.mark.parametrize("steps", COUNTS)
+@pytest.mark.parametrize("form", ["epsilon", "v_prediction"])
+def test_stochastic_ddim_is_diffusers_with_eta_1(form, steps):
+    scheduler = DDIMScheduler(**TABLE, prediction_type=form, set_alpha_to_one=True, clip_sample=False, steps_offset=1)
+    levels = scheduler_levels(scheduler, steps)
+    ours = ddim_stochastic(denoiser(form), start(), levels, rng())
+    z, draws = start(), rng()
+    for i, t in enumerate(scheduler.timesteps):
+        # diffusers adds no noise where nothing is left to draw; its last sigma is 0, ours draws none there.
+        noise = white(z, draws) if i < steps - 1 else torch.zeros_like(z)
+        z = scheduler.step(network(z, float(t)), t, z, eta=1.0, variance_noise=noise, return_dict=False)[0]
+    assert_equal(ours, z)
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10, 25, 50])
@@ -107,9 +126,10 @@ def test_the_first_step_from_zero_signal_is_exact(name, form):
     levels = [Level(math.cos(v), math.sin(v), 600 * v) for v in angles]
     levels[0], levels[-1] = Level(0.0, 1.0, levels[0].t), Level(1.0, 0.0, 0.0)
     x0, eps = denoiser(form)(start(), levels[0])
-    one = SOLVERS[name](denoiser(form), start(), levels[:2])
-    torch.testing.assert_close(one, levels[1].a * x0 + levels[1].s * eps)
-    assert bool(SOLVERS[name](denoiser(form), start(), levels).isfinite().all())
+    one = SOLVERS[name](denoiser(form), start(), levels[:2], rng())
+    noise = white(start(), rng()) if name == "ddim_stochastic" else eps
+    torch.testing.assert_close(one, levels[1].a * x0 + levels[1].s * noise)
+    assert bool(SOLVERS[name](denoiser(form), start(), levels, rng()).isfinite().all())
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -124,7 +144,7 @@ def test_one_evaluation_a_step_none_at_the_clean_end(name):
     levels = scheduler_levels(scheduler, 7)
     z = start()
     before = z.clone()
-    SOLVERS[name](call, z, levels)
+    SOLVERS[name](call, z, levels, rng())
     assert asked == levels[:-1]
     assert torch.equal(z, before)
 
@@ -133,4 +153,4 @@ def test_one_evaluation_a_step_none_at_the_clean_end(name):
 def test_the_last_step_to_clean_is_the_prediction(name):
     levels = [Level(0.6, 0.8, 400.0), Level(1.0, 0.0, 0.0)]
     expected = denoiser("epsilon")(start(), levels[0]).x0
-    torch.testing.assert_close(SOLVERS[name](denoiser("epsilon"), start(), levels), expected)
+    torch.testing.assert_close(SOLVERS[name](denoiser("epsilon"), start(), levels, rng()), expected)

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from .errors import SettingError
 from .noise import white
 from .priors.combine import watched
-from .priors.protocol import Denoiser, VideoPrior
+from .priors.protocol import Denoiser, SolvesItself, StartsItself, VideoPrior
 from .process import Level, Video, diffuse
 from .shot import Shot
 from .solvers import SOLVERS
@@ -86,8 +86,9 @@ def awaken(
     if proxy is not None:
         fuse = slerp if shot.blend == "slerp" else lerp
         x = fuse(x[:1], x[1:], torch.linspace(0, 1, x.shape[2], device=x.device))
-    z = diffuse(x, white(x, rng), levels[0])
-    return SOLVERS[prior.card.solver](watched(prior.bind([shot], rng), on_call), z, levels)
+    z = prior.start(x, levels[0], rng) if isinstance(prior, StartsItself) else diffuse(x, white(x, rng), levels[0])
+    solve = prior.solve if isinstance(prior, SolvesItself) else SOLVERS[prior.card.solver]
+    return solve(watched(prior.bind([shot], rng), on_call), z, levels, rng)
 
 
 def vsds_levels(levels: Sequence[Level], p: float, evaluations: int | None) -> list[Level]:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from torch import Generator
+
+from .noise import white
 from .priors.protocol import Denoiser
 from .process import Level, Video
 
-Solver = Callable[[Denoiser, Video, Sequence[Level]], Video]
+Solver = Callable[[Denoiser, Video, Sequence[Level], Generator], Video]
 
 
-def ddim(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
+def ddim(denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator | None = None) -> Video:
     """Deterministic DDIM (Song et al. 2021, eq. 12 with η = 0): z' = a'·x̂0 + s'·ε̂.
 
     `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. On a flow grid this is Euler's method.
@@ -23,7 +26,22 @@ def ddim(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
     return z
 
 
-def dpmpp_2m(denoise: Denoiser, z: Video, levels: Sequence[Level]) -> Video:
+def ddim_stochastic(denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator) -> Video:
+    """DDIM with fresh noise at every step but the last (Song et al. 2021, eq. 12 and 16 with η = 1).
+
+    z' = a'·x̂0 + √(s'² - σ²)·ε̂ + σ·n, σ = s'·√(1 - (a·s'/(s·a'))²). At a = 0 (zero terminal SNR) σ = s': all noise
+    is drawn anew. `z`: (B, C, L, h, w) at `levels[0]`; draws one clip of noise a step from `rng`.
+    """
+    for now, after in pairwise(levels):
+        x0, eps = denoise(z, now)
+        sigma = after.s * math.sqrt(max(0.0, 1 - (now.a * after.s / (now.s * after.a)) ** 2))
+        z = after.a * x0 + math.sqrt(max(0.0, after.s**2 - sigma**2)) * eps
+        if sigma > 0:
+            z = z + sigma * white(z, rng)
+    return z
+
+
+def dpmpp_2m(denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator | None = None) -> Video:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), the data-prediction multistep solver.
 
     `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. With λ = ln(a/s), h = λ' - λ:
@@ -49,4 +67,4 @@ def _log_snr(level: Level) -> float:
     return math.log(level.a / level.s) if level.a > 0 else -math.inf
 
 
-SOLVERS: dict[str, Solver] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
+SOLVERS: dict[str, Solver] = {"ddim": ddim, "ddim_stochastic": ddim_stochastic, "dpmpp_2m": dpmpp_2m}

@@ -143,7 +143,7 @@ def solvers_run(prior: VideoPrior, shot: Shot) -> None:
     short = replace(shot, steps=3)
     levels = prior.levels(short, short.steps)
     for name, solve in SOLVERS.items():
-        x = solve(prior.bind([short], rng()), noisy(prior, [short], levels[0]), levels)
+        x = solve(prior.bind([short], rng()), noisy(prior, [short], levels[0]), levels, rng())
         assert bool(x.isfinite().all()), f"{name} gave latents that are not finite"
     x = awaken(prior, short, other(short).painting, rng())
     assert x.shape == prior.still([short], rng()).shape, f"awaken gave {tuple(x.shape)}"

@@ -68,3 +68,21 @@ class PaintsNative(Protocol):
     def frames(self, x: Video, shot: Shot) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """The frames of one clip (batch of 1), 8-bit sRGB."""
         ...
+
+
+@runtime_checkable
+class StartsItself(Protocol):
+    """A prior with its own way from a clean clip to the noisy one its solver begins with (FrameInit, DCTInit …)."""
+
+    def start(self, x: Video, level: Level, rng: Generator) -> Video:
+        """From clean latents (B, C, L, h, w) to the start at `level`, the noisiest."""
+        ...
+
+
+@runtime_checkable
+class SolvesItself(Protocol):
+    """A prior with its own solver (a pipeline's scheduler), in place of the one its card names."""
+
+    def solve(self, denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator) -> Video:
+        """From noisy latents at `levels[0]` to the clip at `levels[-1]`."""
+        ...

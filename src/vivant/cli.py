@@ -72,6 +72,8 @@ def animate(
 
     target = out or Path.cwd() / f"{painting.stem}.mp4"
     check_target(target)
+    if target.resolve() == painting.resolve():
+        raise OutputError(f"expected another name for the result than the painting's own, got {target}")
     from . import pipeline
 
     with Progress(not as_json) as progress:

@@ -76,11 +76,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _open(path: Path) -> Image.Image:
-    if not path.exists():
-        raise ImageError(f"expected a picture at {path}, found no such file")
-    if path.is_dir():
-        raise ImageError(f"expected a picture at {path}, it is a folder")
     try:
+        if not path.exists():
+            raise ImageError(f"expected a picture at {path}, found no such file")
+        if path.is_dir():
+            raise ImageError(f"expected a picture at {path}, it is a folder")
         with warnings.catch_warnings():
             # Our own limit below is stricter than Pillow's warning and names the sizes.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -117,7 +117,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     profile: Any = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image) or image
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
+        values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0)
         top = 65535.0 if values.max() > 255 or image.mode.startswith("I;16") else 255.0
         if image.mode == "F" and values.max() <= 1:
             top = 1.0

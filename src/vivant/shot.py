@@ -75,12 +75,11 @@ class Shot:
             ("steps", self.steps, 1, 1000),
             ("seed", self.seed, 0, 2**63 - 1),
             ("distil", self.distil, 0, 1),
-            ("distil_evaluations", self.distil_evaluations, 1, 1000),
-            ("guidance", self.guidance, 0, 50),
-            ("gain", self.gain, 0, 100),
         ):
-            if value is not None and not low <= value <= high:
+            if not low <= value <= high:
                 raise SettingError(f"expected {name} between {low} and {high}, got {value}")
+        if self.guidance is not None and not 0 <= self.guidance <= 50:
+            raise SettingError(f"expected guidance between 0 and 50, got {self.guidance}")
         for name, given, low, high in (
             ("distil_evaluations", self.distil_evaluations, 1, 1000),
             ("gain", self.gain, 0, 100),

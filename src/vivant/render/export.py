@@ -38,9 +38,10 @@ def export(frames: Iterable[np.ndarray], path: str | Path, fps: float, recipe: s
         ".png": _apng,
         "": _folder,
     }
-    temporary = Path(tempfile.mkdtemp(prefix=".vivant-", dir=path.parent))
-    part = temporary / (path.name or "out")
+    temporary = None
     try:
+        temporary = Path(tempfile.mkdtemp(prefix=".vivant-", dir=path.parent))
+        part = temporary / path.name
         writers[path.suffix.lower()](_checked(frames), part, fps, recipe)
         if path.is_dir() and not path.suffix:
             shutil.rmtree(path)
@@ -48,12 +49,17 @@ def export(frames: Iterable[np.ndarray], path: str | Path, fps: float, recipe: s
     except (OSError, av.error.FFmpegError) as error:
         raise OutputError(f"could not write {path}: {error.strerror or error}; is there room on the disk?") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 
 def check_target(path: Path) -> None:
     """Refuse early, before any work is done: an unknown suffix, a missing or read-only folder, a folder in the way."""
+    if path.name in ("", ".."):
+        raise OutputError(f"expected a name for the result, got '{path}'; add one, such as {path / 'clip.mp4'}")
+    if len(os.fsencode(path.name)) > 255:
+        raise OutputError(f"expected a name of at most 255 bytes, got {len(os.fsencode(path.name))}; shorten it")
     if path.suffix.lower() not in (*FORMATS, ""):
         raise OutputError(f"expected an output ending in {', '.join(FORMATS)} or a folder, got {path.name!r}")
     if not path.parent.is_dir():
@@ -173,7 +179,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
                 text = found.decode() if isinstance(found, bytes) else found
                 text = text.removeprefix(MARK) if text else None
         recipe = json.loads(text or "")
-    except (OSError, ValueError, av.error.FFmpegError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError, av.error.FFmpegError) as error:
         raise OutputError(f"expected a file made by vivant at {path}, found no recipe in it") from error
     if not isinstance(recipe, dict):
         raise OutputError(f"expected a recipe in {path}, found {type(recipe).__name__}")

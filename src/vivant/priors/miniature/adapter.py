@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from ...data.captions import SUBJECTS
+from ...data.captions import KINDS, SUBJECTS
 from ...errors import PromptError
 from ...process import Level, Prediction, Video, coefficients, recover
 from ...shot import Arrow, Shot
@@ -21,6 +21,7 @@ from ..combine import masked
 from ..protocol import Card, Denoiser
 from . import paint
 from .net import Config, MotionUNet, PictureReader, conditions
+from .pace import carried
 from .text import UNKNOWN, TextReader, tokenize
 from .weights import FILE, SCALE, load_networks
 
@@ -137,11 +138,16 @@ class Miniature:
         """One clip, frame by frame: the painting itself, carried along the motion."""
         # The scenes' motion is proportional to their strength: the clip is dreamt at 0.5 and painted at what is asked.
         asked = shot.controls.strength if shot.controls.strength is not None else 0.5
-        scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1) * (asked / 0.5)
-        field = (x.float() * scale)[0].transpose(0, 1).cpu().numpy()
+        scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1)
         _, where, told = self._read(shot)
+        dreamt = (x.float() * scale)[0].transpose(0, 1)
+        if not shot.controls.arrows:  # arrows say themselves how far
+            dreamt = carried(dreamt, where[0] * self._mask(shot)[0], told[0])
+        field = (dreamt * (asked / 0.5)).cpu().numpy()
         moving = where * told[:, :, :1, None]
-        things = moving[:, TRAVELLERS].sum(1)[0]
+        # A figure that leans or nods stays where it is; only what drifts takes its outline along.
+        leaves = moving * told[:, :, 5 + KINDS.index("drift"), None, None].clamp(0, 1)
+        things = leaves[:, TRAVELLERS].sum(1)[0]
         arrows = F.max_pool2d(self._arrows(shot.controls.arrows)[:, 2:], 9, 1, 4)[0, 0]
         stays = moving.sum(1)[0] - things + arrows
         # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
@@ -153,6 +159,7 @@ class Miniature:
         """The words of the prompt this model never learned, in order."""
         return tokenize(prompt, self.text.vocabulary)[1]
 
+    @torch.no_grad()
     def _read(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
         key = (id(shot.painting), shot.prompt)
         if key not in self._seen:

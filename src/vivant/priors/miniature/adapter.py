@@ -19,7 +19,7 @@ from ...process import Level, Prediction, Video, coefficients, recover
 from ...shot import Arrow, Shot
 from ..combine import masked
 from ..protocol import Card, Denoiser
-from . import paint
+from . import paint, weather
 from .net import Config, MotionUNet, PictureReader, conditions
 from .pace import carried
 from .text import UNKNOWN, TextReader, tokenize
@@ -153,11 +153,16 @@ class Miniature:
         # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
         firm = ((stays - 0.45) / 0.3).clamp(0, 1)
         layers = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
-        yield from paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, *layers)
+        clip = paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, *layers)
+        falling, _ = weather.said(shot.prompt)
+        if falling is not None:
+            clip = weather.over(clip, falling, shot.frames, asked, shot.seed, paint.mount(shot.painting))
+        yield from clip
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt this model never learned, in order."""
-        return tokenize(prompt, self.text.vocabulary)[1]
+        _, rest = weather.said(prompt)
+        return tokenize(rest, self.text.vocabulary)[1] + weather.NAMED.findall(rest)
 
     @torch.no_grad()
     def _read(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,12 +172,15 @@ class Miniature:
             small = cv2.resize(shot.painting, (side, side), interpolation=cv2.INTER_AREA)
             picture = torch.from_numpy(small).permute(2, 0, 1)[None].float().to(self.device) / 127.5 - 1
             scores = (self.reader(picture) + self.reader(picture.flip(-1)).flip(-1)) / 2
-            ids, unknown = tokenize(shot.prompt, self.text.vocabulary)
-            if all(i == UNKNOWN for i in ids):
-                raise PromptError(
-                    f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6])}"
-                )
-            told = self.text.read(shot.prompt)[None].to(self.device)
+            falling, rest = weather.said(shot.prompt)
+            told = torch.zeros(1, self.config.subjects, self.config.state, device=self.device)
+            if rest or falling is None:
+                ids, unknown = tokenize(rest, self.text.vocabulary)
+                if falling is None and all(i == UNKNOWN for i in ids):
+                    raise PromptError(
+                        f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6])}"
+                    )
+                told = self.text.read(rest)[None].to(self.device)
             where = presumed(scores, told[0, :, 0])
             self._seen = {k: v for k, v in list(self._seen.items())[-3:]}
             self._seen[key] = (picture, where, told)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vivant.errors import ImageError
-from vivant.images import load_mask, load_painting, load_proxy
+from vivant.errors import ImageError, SettingError
+from vivant.images import load_mask, load_painting, load_proxy, resized
 
 
 @pytest.fixture
@@ -232,3 +232,17 @@ def test_masks_of_every_kind_say_the_same(kind):
     scale = {np.uint8: 255, np.uint16: 65535}.get(kind, 1)
     out = load_mask((half * scale).astype(kind), (48, 32))
     assert out.dtype == np.float32 and (out == half).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"), [("native", (61, 40)), ("122x80", (122, 80)), ("122", (122, 80)), ("31X20", (32, 20))]
+)
+def test_a_size_is_kept_to(asked, got):
+    painting = np.random.default_rng(0).integers(0, 256, (40, 61, 3), np.uint8)
+    assert resized(painting, asked).shape[1::-1] == got
+
+
+@pytest.mark.parametrize("asked", ["", "big", "100x", "-3x4", "100x100", "8", "99999999", "99999x65573", "0"])
+def test_a_size_that_cannot_be(asked):
+    with pytest.raises(SettingError, match="expected"):
+        resized(np.zeros((40, 61, 3), np.uint8), asked)

@@ -1,7 +1,7 @@
 """A recipe comes back from JSON as it was, and nothing else passes for one."""
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_round_trip(prompt, seed, strength, gain, arrows):
     assert Recipe.parse(json.loads(json.dumps(made.as_dict(), sort_keys=True))) == made
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.name != "format"])
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.default is MISSING])
 def test_every_entry_is_needed(name):
     data = recipe().as_dict()
     del data[name]
@@ -84,3 +84,9 @@ def test_paths_are_absolute_and_memory_is_said(tmp_path, monkeypatch):
 
 def test_versions_that_decide_the_bytes():
     assert set(versions()) >= {"vivant", "torch", "numpy", "av", "pillow"} and all(versions().values())
+
+
+def test_a_recipe_from_before_loops_and_sizes_means_none_of_both():
+    data = recipe().as_dict()
+    del data["loop"], data["size"]
+    assert (Recipe.parse(data).loop, Recipe.parse(data).size) == (False, "native")

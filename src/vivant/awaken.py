@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from .errors import SettingError
 from .noise import white
-from .priors.combine import watched
+from .priors.combine import cyclic, watched
 from .priors.protocol import Denoiser, SolvesItself, StartsItself, VideoPrior
 from .process import Level, Video, diffuse
 from .shot import Shot
@@ -85,10 +85,12 @@ def awaken(
         x = vsds(watched(prior.bind(paths, rng), on_call), x, head, white(x, rng), rates)
     if proxy is not None:
         fuse = slerp if shot.blend == "slerp" else lerp
-        x = fuse(x[:1], x[1:], torch.linspace(0, 1, x.shape[2], device=x.device))
+        u = torch.linspace(0, 1, x.shape[2], device=x.device)
+        x = fuse(x[:1], x[1:], 1 - (2 * u - 1).abs() if shot.loop else u)  # a loop ends where it began
     z = prior.start(x, levels[0], rng) if isinstance(prior, StartsItself) else diffuse(x, white(x, rng), levels[0])
     solve = prior.solve if isinstance(prior, SolvesItself) else SOLVERS[prior.card.solver]
-    return solve(watched(prior.bind([shot], rng), on_call), z, levels, rng)
+    denoise = watched(prior.bind([shot], rng), on_call)
+    return solve(cyclic(denoise, rng) if shot.loop and not prior.card.loops else denoise, z, levels, rng)
 
 
 def vsds_levels(levels: Sequence[Level], p: float, evaluations: int | None) -> list[Level]:

@@ -64,6 +64,8 @@ def animate(
     ] = "stepwise-decreasing",
     gain: Annotated[float | None, typer.Option(help="Factor on the distillation's step sizes.")] = None,
     blend: Annotated[str, typer.Option(help="slerp or lerp.")] = "slerp",
+    loop: Annotated[bool, typer.Option("--loop", help="The frame after the last is the first.")] = False,
+    size: Annotated[str, typer.Option(help="native, WIDTHxHEIGHT, or the longer side in pixels.")] = "native",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about the result.")] = False,
 ) -> None:
@@ -81,7 +83,7 @@ def animate(
             painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance, negative=negative,
             mask=mask, strength=strength, arrows=[parse_arrow(a) for a in arrow or []],
             proxy=proxy if proxy in ("auto", "none") else Path(proxy), distil=distil, distil_evaluations=distil_levels,
-            curve=curve, gain=gain, blend=blend, device=device, on_progress=progress,
+            curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device, on_progress=progress,
         )  # fmt: skip
         report = _save(result, target)
     _finish(result, report, as_json)

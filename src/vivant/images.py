@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from .errors import ImageError
+from .errors import ImageError, SettingError
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -137,3 +139,33 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             # A profile that cannot be read is no reason to refuse the picture: its numbers are taken as sRGB.
             return image.convert("RGB")
     return image.convert("RGB")
+
+
+def resized(painting: UInt8[np.ndarray, "H W 3"], size: str) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """The painting at a size asked for: "native", "WIDTHxHEIGHT" of its own shape (within 2 %), or the longer side.
+
+    Sides become even, as video asks for. Raises `SettingError`.
+    """
+    if size == "native":
+        return painting
+    height, width = painting.shape[:2]
+    found = re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", size.strip().lower())
+    if found is None:
+        raise SettingError(f"expected a size such as native, 1920x1080 or 1920, got {size!r}")
+    if found[2] is None:
+        scale = int(found[1]) / max(height, width)
+        wide, high = width * scale, height * scale
+    else:
+        wide, high = float(found[1]), float(found[2])
+        if abs(wide * height / max(high * width, 1e-9) - 1) > 0.02:
+            raise SettingError(
+                f"expected a size of the painting's shape ({width}×{height}), got {size}; "
+                f"try {found[1]}x{2 * round(wide * height / width / 2)}, or one number for the longer side"
+            )
+    wide, high = (2 * round(v / 2) for v in (wide, high))
+    if min(wide, high) < MIN_SIDE or wide * high > MAX_PIXELS:
+        raise SettingError(
+            f"expected at least {MIN_SIDE} pixels a side and at most {MAX_PIXELS // 1_000_000} megapixels, got {size}"
+        )
+    way = Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(painting).resize((int(wide), int(high)), way))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SettingError
-from .images import load_mask, load_painting, load_proxy
+from .images import load_mask, load_painting, load_proxy, resized
 from .recipe import Recipe, absolute, check_same, picture_hash, versions
 from .shot import Arrow, Controls, Shot
 
@@ -68,13 +68,16 @@ def animate(
     curve: str = "stepwise-decreasing",
     gain: float | None = None,
     blend: str = "slerp",
+    loop: bool = False,
+    size: str = "native",
     device: str = "auto",
     on_progress: Progress | None = None,
 ) -> Result:
     """Animate a painting as a sentence says ("Every Painting Awakened", on any base model).
 
     `painting`: path, PIL image or array. `mask`: white moves. `strength`: 0..1. `arrows`: (x0, y0, x1, y1) in fractions
-    of the picture. `proxy`: "auto", "none", or a picture. What is None takes the model's own default. Raises
+    of the picture. `proxy`: "auto", "none", or a picture. `loop`: the frame after the last is the first. `size`: "native",
+    "WIDTHxHEIGHT" or the longer side. What is None takes the model's own default. Raises
     `InputError` for input that cannot be used and `ModelError` for a model that cannot.
     """
     import torch
@@ -84,17 +87,18 @@ def animate(
 
     report = on_progress or (lambda stage, done, total: None)
     start = time.perf_counter()
-    picture = load_painting(painting)
-    size = (picture.shape[1], picture.shape[0])
+    original = load_painting(painting)
+    picture = resized(original, size)
+    extent = (picture.shape[1], picture.shape[0])
     hand = Controls(
-        mask=load_mask(mask, size) if mask is not None else None,
+        mask=load_mask(mask, extent) if mask is not None else None,
         strength=strength,
         arrows=tuple(_arrow(a) for a in arrows),
     )
     # Whatever was given is judged before the model is loaded; what was not given stands in at a value that passes.
     Shot(
         picture, prompt, negative, hand, 2 if frames is None else frames, 1 if fps is None else fps,
-        1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend,
+        1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend, loop,
     )  # fmt: skip
     named = _named(proxy)
     report("loading the model", 0, 0)
@@ -107,7 +111,7 @@ def animate(
         steps=card.steps if steps is None else steps, guidance=card.guidance if guidance is None else guidance,
         seed=seed, distil=distil, curve=curve,
         distil_evaluations=card.distil_evaluations if distil_evaluations is None else distil_evaluations,
-        gain=card.gain if gain is None else gain, blend=blend,
+        gain=card.gain if gain is None else gain, blend=blend, loop=loop,
     )  # fmt: skip
     unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(prompt)
     notes = [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
@@ -124,13 +128,13 @@ def animate(
     x = awaken(prior, shot, second, torch.Generator().manual_seed(shot.seed), count)
     seconds["generate"] = round(time.perf_counter() - start, 3)
     record = Recipe(
-        painting=absolute(painting), painting_sha256=str(picture_hash(picture)), prompt=prompt, model=model,
+        painting=absolute(painting), painting_sha256=str(picture_hash(original)), prompt=prompt, model=model,
         weights_sha256=weights_hash(model), seed=seed, frames=shot.frames, fps=shot.fps, steps=shot.steps,
         guidance=float(shot.guidance or 0), negative=negative, distil=distil, distil_evaluations=shot.distil_evaluations,
         curve=curve, gain=float(shot.gain or 0), blend=blend,
         proxy=named or absolute(proxy), proxy_sha256=picture_hash(second),
         mask=None if mask is None else absolute(mask), mask_sha256=picture_hash(hand.mask), strength=strength,
-        arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], device=where, versions=versions(),
+        arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], loop=loop, size=size, device=where, versions=versions(),
     )  # fmt: skip
 
     def frames_of() -> Iterator[np.ndarray]:
@@ -156,18 +160,18 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
     picture = load_painting(r.painting)
     check_same("painting", r.painting, r.painting_sha256, picture)
     if r.mask is not None:
-        check_same("mask", r.mask, r.mask_sha256, load_mask(r.mask, (picture.shape[1], picture.shape[0])))
+        check_same("mask", r.mask, r.mask_sha256, load_mask(r.mask, resized(picture, r.size).shape[1::-1]))
     if weights_hash(r.model) != r.weights_sha256:
         raise SettingError(
             f"expected {r.model} with the weights the result was made with, this installation has others"
         )
     if r.proxy not in ("auto", "none"):
-        check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, picture))
+        check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, resized(picture, r.size)))
     result = animate(
         r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
         negative=r.negative, mask=r.mask, strength=r.strength, arrows=[(a[0], a[1], a[2], a[3]) for a in r.arrows],
         proxy=r.proxy, distil=r.distil, distil_evaluations=r.distil_evaluations, curve=r.curve, gain=r.gain, blend=r.blend,
-        device=r.device, on_progress=on_progress,
+        loop=r.loop, size=r.size, device=r.device, on_progress=on_progress,
     )  # fmt: skip
     changed = [n for n, v in versions().items() if r.versions.get(n) != v]
     if changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Recipe:
     arrows: list[list[float]]
     device: str
     versions: dict[str, str]
+    loop: bool = False
+    size: str = "native"
     format: int = FORMAT
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,7 +59,9 @@ class Recipe:
                 f"expected a recipe of format {FORMAT}, got {data.get('format')!r}; use the vivant that made it"
             )
         names = {f.name for f in fields(cls)}
-        for missing in sorted(names - data.keys()):
+        # What came later has the value that was built in before.
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        for missing in sorted(needed - data.keys()):
             raise InputError(f"expected {missing!r} in the recipe, it is missing")
         for unknown in sorted(data.keys() - names):
             raise InputError(f"expected no {unknown!r} in a recipe of format {FORMAT}")

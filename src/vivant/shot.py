@@ -56,6 +56,7 @@ class Shot:
     curve: str = "stepwise-decreasing"
     gain: float | None = None
     blend: str = "slerp"
+    loop: bool = False
 
     def __post_init__(self) -> None:
         p = self.painting

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from vivant.flow import flow
-from vivant.metrics.motion import activity, direction_error, inside_share, psnr
+from vivant.metrics.motion import activity, direction_error, inside_share, loop_seam, psnr
 
 
 @pytest.fixture
@@ -41,3 +41,15 @@ def test_psnr_closed_form():
     a = np.zeros((8, 8, 3), np.uint8)
     assert psnr(a, a) == 99
     assert psnr(a, a + 5) == pytest.approx(20 * np.log10(255 / 5))
+
+
+def test_loop_seam_of_known_clips() -> None:
+    def at(value: int) -> np.ndarray:
+        return np.full((8, 8, 3), value, np.uint8)
+
+    assert loop_seam([at(0), at(10), at(20), at(10)]) == 1.0
+    assert loop_seam([at(0), at(10), at(20), at(30), at(40)]) == 4.0
+    assert loop_seam([at(5)] * 4) == 1.0
+    assert loop_seam([at(5), at(5), at(5), at(9)]) == float("inf")
+    with pytest.raises(ValueError, match="3 frames"):
+        loop_seam([at(0)] * 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -53,3 +54,19 @@ def psnr(a: Frame, b: Frame, region: Bool[np.ndarray, "H W"] | None = None) -> f
     difference = (a.astype(np.float64) - b.astype(np.float64)) ** 2
     error = difference[region].mean() if region is not None else difference.mean()
     return 99.0 if error == 0 or np.isnan(error) else float(min(99.0, 10 * np.log10(255.0**2 / error)))
+
+
+def loop_seam(frames: Sequence[Frame]) -> float:
+    """The step from the last frame to the first over the median step between neighbours (mean absolute difference).
+
+    1: the seam is a step like any other; at least three frames. Infinite where nothing moves but the seam.
+    """
+    if len(frames) < 3:
+        raise ValueError(f"expected at least 3 frames, got {len(frames)}")
+
+    def step(a: Frame, b: Frame) -> float:
+        return float(np.abs(a.astype(np.float32) - b.astype(np.float32)).mean())
+
+    middle = float(np.median([step(a, b) for a, b in pairwise(frames)]))
+    last = step(frames[-1], frames[0])
+    return last / middle if middle > 0 else (1.0 if last == 0 else float("inf"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..process import Level, Prediction, Video
 from .protocol import Denoiser
@@ -23,6 +24,21 @@ def masked(denoise: Denoiser, still: Video, mask: Float[Tensor, "1 1 1 h w"]) ->
         if level.s == 0:
             return Prediction(held, eps)
         return Prediction(held, (z - level.a * held) / level.s)
+
+    return call
+
+
+def cyclic(denoise: Denoiser, rng: Generator) -> Denoiser:
+    """Give any prior loops without training: at every evaluation the clip is turned along time by another amount.
+
+    The network never sees the same frame as the first, so that no place in the clip becomes its seam (latent shift, as
+    in Mobius, Bi et al. 2025). `rng` decides the turns.
+    """
+
+    def call(z: Video, level: Level) -> Prediction:
+        turn = int(torch.randint(z.shape[2], (1,), generator=rng, device=rng.device))
+        x0, eps = denoise(z.roll(turn, 2), level)
+        return Prediction(x0.roll(-turn, 2), eps.roll(-turn, 2))
 
     return call
 

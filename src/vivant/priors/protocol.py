@@ -37,6 +37,8 @@ class Card:
     """factor on the VSDS step sizes that suits this model's latents"""
     distil_evaluations: int | None = None
     """how many of the first ⌊p·T⌋ + 1 levels VSDS visits; None: all, as in the paper"""
+    loops: bool = False
+    """whether it makes loops by itself when the shot asks; others are led round by `cyclic`"""
 
 
 class VideoPrior(Protocol):

@@ -69,6 +69,7 @@ class Miniature:
         solver="dpmpp_2m",
         gain=0.7,
         distil_evaluations=2,
+        loops=True,
     )
 
     def __init__(self, reader: PictureReader, motion: MotionUNet, text: TextReader, device: str = "cpu") -> None:
@@ -152,11 +153,11 @@ class Miniature:
         stays = moving.sum(1)[0] - things + arrows
         # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
         firm = ((stays - 0.45) / 0.3).clamp(0, 1)
-        layers = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
-        clip = paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, *layers)
+        support, travels = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
+        clip = paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, support, travels, shot.loop)
         falling, _ = weather.said(shot.prompt)
         if falling is not None:
-            clip = weather.over(clip, falling, shot.frames, asked, shot.seed, paint.mount(shot.painting))
+            clip = weather.over(clip, falling, shot.frames, asked, shot.seed, paint.mount(shot.painting), shot.loop)
         yield from clip
 
     def unknown_words(self, prompt: str) -> list[str]:

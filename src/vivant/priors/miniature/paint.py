@@ -21,6 +21,8 @@ QUIET = 0.0015
 """displacement, as a fraction of the sides, under which a place counts as still"""
 DIM = 0.01
 """relative change of light under which a place counts as steady"""
+CYCLE = 0.07
+"""how far a drift goes, as a fraction of the sides, before a loop fades it into itself"""
 MOST_THINGS = 6
 """travelling things that are cut out, the largest first"""
 
@@ -31,13 +33,15 @@ def frames(
     count: int,
     support: Float[np.ndarray, "h w"] | None = None,
     travels: Float[np.ndarray, "h w"] | None = None,
+    loop: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Frames 0 … count-1 of a clip.
 
     `field[k]` is the state at time (k+1)/L: backward displacement dx, dy in fractions of width and height (frame(p) =
     painting(p + d(p))) and a relative gain of light. Frame 0 is the painting; frame i is at time i/(count-1). `support`:
     what may move within its own outline (sky, water), `travels`: what takes its outline along (boats, birds), both in
-    [0, 1]; without them, that is read from the field. Memory does not grow with `count`.
+    [0, 1]; without them, that is read from the field. Memory does not grow with `count`. `loop`: the frame after the
+    last is the first.
     """
     height, width = painting.shape[:2]
     top, bottom, left, right = mount(painting)
@@ -48,11 +52,12 @@ def frames(
         state = np.stack([cropped(s, box) for s in state]) / np.array([box[2] - box[0], box[3] - box[1], 1], np.float32)
         support, travels = (None if m is None else cropped(m, box) for m in (support, travels))
     sheets = _Sheets(np.ascontiguousarray(painting[window]), state, support, travels)
+    if loop:
+        sheets.close()
     for i in range(count):
-        u = i / max(count - 1, 1) * len(field)
         frame = painting.copy()
-        if u > 0 and not sheets.idle:
-            frame[window] = sheets.paint(u)
+        if i > 0 and not sheets.idle:
+            frame[window] = sheets.paint(i / count if loop else i / (count - 1))
         yield frame
 
 
@@ -71,6 +76,12 @@ def between(keys: Float[np.ndarray, "L ..."], u: float) -> np.ndarray:
 
     w = 0.5 * np.array([-f + 2 * f**2 - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2])
     return sum(np.float32(c) * at(k - 1 + j) for j, c in enumerate(w))  # type: ignore[return-value]
+
+
+def bent(keys: Float[np.ndarray, "L ..."]) -> Float[np.ndarray, "L ..."]:
+    """Keyframes whose last is rest: what the clip has gone by its end is taken off evenly along the way."""
+    share = (np.arange(1, len(keys) + 1, dtype=np.float32) / len(keys)).reshape(-1, *[1] * (keys.ndim - 1))
+    return keys - share * keys[-1]
 
 
 class _Thing(NamedTuple):
@@ -104,6 +115,8 @@ class _Sheets:
         self.lit, moves = bool(light.max() > DIM), bool(reach.max() > QUIET)
         self.idle = not (self.lit or moves)
         self.cover: np.ndarray | None = None
+        self.carry: np.ndarray | None = None
+        self.cycles = 0
         self.things: list[_Thing] = []
         if not moves:
             return
@@ -197,23 +210,52 @@ class _Sheets:
         self.behind = continued(self.painting, _spread(whole, 2) < 0.02, self.work, 3)
         return self.behind, crossed
 
+    def close(self) -> None:
+        """Bend the clip into a loop.
+
+        What comes and goes is bent so that its end meets its beginning. What drifts goes on, `carry` (h w 2) a cycle, and
+        fades into itself a cycle back: Eulerian advection in two phases, as in cinemagraphs. What travels returns.
+        """
+        self.cycles = 1
+        self.gain = bent(self.gain)
+        if self.cover is None:
+            return
+        end, swing = self.flow[-1], bent(self.flow)
+        far, aside = (np.linalg.norm(v, axis=-1) for v in (end, swing))
+        drifts = step(far / np.maximum(aside.max(0), 1e-4), 1.2, 2.5)[..., None]
+        self.cycles = int(np.clip(round(float((far * drifts[..., 0]).max()) / CYCLE), 1, 3))
+        self.flow = swing
+        if drifts.max() > 0:
+            self.carry = (drifts * end / self.cycles).astype(np.float32)
+
     def paint(self, u: float) -> np.ndarray:
-        """The frame (H W 3) at time u in [0, L]."""
+        """The frame (H W 3) at share u of the clip, in [0, 1]."""
+        at = u * len(self.gain)
         out = self.painting
-        ways = [between(t.way, u) for t in self.things]
+        back = (1 - np.cos(2 * np.pi * u)) / 2 * len(self.gain) if self.cycles else at
+        ways = [between(t.way, back) for t in self.things]
         if ways:
             away = min(max(float(np.hypot(*way)) for way in ways) / 1.5, 1.0)
             out = mix(out, self.behind, self.hole * np.float32(away))
         if self.cover is not None:
-            x, y, far = self._maps(resize(between(self.flow, u), self.native))
-            moved = cv2.remap(self.sheet, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-            out = mix(out, moved, self.cover * far)
+            flow = between(self.flow, at)
+            if self.carry is None:
+                out = self._carried(out, flow)
+            else:
+                phase = (self.cycles * u) % 1.0
+                now, before = (self._carried(out, flow + np.float32(p) * self.carry) for p in (phase, phase - 1))
+                out = cv2.addWeighted(now, 1 - phase, before, phase, 0)
         for thing, way in zip(self.things, ways, strict=True):
             self._lay(out, thing, way)
         if self.lit:
-            gain = 1 + resize(between(self.gain, u), self.native)
+            gain = 1 + resize(between(self.gain, at), self.native)
             out = cv2.multiply(out, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
         return out
+
+    def _carried(self, out: np.ndarray, flow: np.ndarray) -> np.ndarray:
+        x, y, far = self._maps(resize(flow, self.native))
+        moved = cv2.remap(self.sheet, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        return mix(out, moved, np.ascontiguousarray(self.cover * far))
 
     def _lay(self, out: np.ndarray, thing: _Thing, way: np.ndarray) -> None:
         """Lay a thing over the frame, where its way (pixels) has brought it."""

@@ -38,6 +38,10 @@ SLOW = re.compile(r"\b(?:slow|soft|gent|light|quiet|calm)", re.IGNORECASE)
 FAST = re.compile(r"\b(?:fast|quick|hard|heav|storm|wild|blizzard|downpour|pour)", re.IGNORECASE)
 
 
+TURN = 1.1
+"""the height (or width) of the picture and the rim in which what leaves it comes back"""
+
+
 @dataclass(frozen=True)
 class Weather:
     """`kind` "rain" or "snow"; `slant`: sideways per downward step; `pace`: 1 is usual."""
@@ -74,16 +78,21 @@ def over(
     strength: float,
     seed: int,
     border: tuple[int, int, int, int] = (0, 0, 0, 0),
+    loop: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Lay the weather over a clip of `count` frames; `strength` 0..1 decides how much of it. Same seed, same drops.
 
-    `border`: pixels at the top, bottom, left and right on which nothing falls (a mount or a frame).
+    `border`: pixels at the top, bottom, left and right on which nothing falls (a mount or a frame). `loop`: after the last frame comes the first.
     """
     rng = np.random.default_rng(seed)
     amount = round((500 if weather.kind == "rain" else 420) * strength * 2)
     depth = rng.uniform(0.35, 1.0, amount)
     x, y = rng.random(amount), rng.random(amount)
     falls = weather.pace * (2.2 if weather.kind == "rain" else 0.45) * depth
+    aside_total = weather.slant * falls
+    if loop:  # whole turns through the picture and out again; it has been falling all along
+        falls = np.maximum(np.round(falls / TURN), 1) * TURN
+        aside_total = np.round(aside_total / TURN) * TURN
     swing, phase = rng.uniform(0.004, 0.016, amount), rng.uniform(0, 2 * np.pi, amount)
     tone: np.ndarray | None = None
     for i, given in enumerate(frames):
@@ -91,19 +100,21 @@ def over(
         if tone is None:
             bright = frame[::8, ::8].reshape(-1, 3).astype(np.float32)
             tone = bright[bright.sum(1) >= np.percentile(bright.sum(1), 98)].mean(0) * 0.75 + 255 * 0.25
-        t = i / max(count - 1, 1)
-        if i == 0 or amount == 0:
+        t = i / count if loop else i / max(count - 1, 1)
+        if (i == 0 and not loop) or amount == 0:
             yield frame
             continue
         top, bottom, left, right = border
         window = frame[top : frame.shape[0] - bottom, left : frame.shape[1] - right]
         height, width = window.shape[:2]
-        down = (y + falls * t) % 1.1 - 0.05
-        aside = weather.slant * falls * t * height / width
+        down = (y + falls * t) % TURN - 0.05
+        aside = aside_total * t * (1 if loop else height / width)
         if weather.kind == "snow":
-            aside = aside + swing * np.sin(phase + 2 * np.pi * 1.5 * t)
-        across = (x + aside) % 1.1 - 0.05
-        window[:] = _dabs(window, weather, across * width, down * height, depth, tone, min(1.0, t / 0.15))
+            aside = aside + swing * np.sin(phase + 2 * np.pi * 2 * t)
+        across = (x + aside) % TURN - 0.05
+        window[:] = _dabs(
+            window, weather, across * width, down * height, depth, tone, 1.0 if loop else min(1.0, t / 0.15)
+        )
         yield frame
 
 

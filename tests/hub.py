@@ -23,6 +23,16 @@ def write_vae(folder: Path, widths: tuple[int, ...] = (32, 32, 32, 32)) -> None:
     vae.save_pretrained(folder)
 
 
+def write_temporal_vae(folder: Path, widths: tuple[int, ...] = (32, 32, 32, 32)) -> None:
+    """The same with a decoder that looks over time. Draws from the global generator."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    vae = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * len(widths), block_out_channels=widths, layers_per_block=1
+    )
+    vae.save_pretrained(folder)
+
+
 def write_text(root: Path, width: int = 32, encoder: str = "text_encoder", tokenizer: str = "tokenizer") -> None:
     """A CLIP tokenizer that spells letter by letter, and a CLIP text encoder of hidden size `width`."""
     from transformers import CLIPTextConfig, CLIPTextModel

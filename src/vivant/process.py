@@ -62,13 +62,17 @@ def diffuse(x: Video, noise: Video, level: Level) -> Video:
     return level.a * x + level.s * noise
 
 
-def vp_levels(alphas_cumprod: Tensor, timesteps: Sequence[int] | Tensor) -> list[Level]:
+def vp_levels(
+    alphas_cumprod: Tensor, timesteps: Sequence[int] | Tensor, scale: Tensor | None = None
+) -> list[Level]:  # fmt: skip
     """Levels of a variance-preserving schedule at the given integer timesteps, closed by (1, 0, 0).
 
-    `alphas_cumprod`: (T,), in [0, 1]; a = √ᾱ, s = √(1-ᾱ).
+    `alphas_cumprod`: (T,), in [0, 1]; a = k·√ᾱ, s = √(1-ᾱ). `scale`: k (T,), the factor on the signal of a model
+    trained with dynamic rescaling; None: 1.
     """
     bars = alphas_cumprod.double()
-    out = [Level(float(bars[int(t)].sqrt()), float((1 - bars[int(t)]).sqrt()), float(t)) for t in timesteps]
+    signal = bars.sqrt() if scale is None else scale.double() * bars.sqrt()
+    out = [Level(float(signal[int(t)]), float((1 - bars[int(t)]).sqrt()), float(t)) for t in timesteps]
     return [*out, Level(1.0, 0.0, 0.0)]
 
 

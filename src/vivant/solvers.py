@@ -26,18 +26,43 @@ def ddim(denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator | 
     return z
 
 
-def ddim_stochastic(denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator) -> Video:
-    """DDIM with fresh noise at every step but the last (Song et al. 2021, eq. 12 and 16 with η = 1).
+def posterior_sigma(now: Level, after: Level) -> float:
+    """σ = s'·√(1 - (a·s'/(s·a'))²), the noise of the diffusion's own posterior (Song et al. 2021, eq. 16 with η = 1).
 
-    z' = a'·x̂0 + √(s'² - σ²)·ε̂ + σ·n, σ = s'·√(1 - (a·s'/(s·a'))²). At a = 0 (zero terminal SNR) σ = s': all noise
-    is drawn anew. `z`: (B, C, L, h, w) at `levels[0]`; draws one clip of noise a step from `rng`.
+    At a = 0 (zero terminal SNR) it is s': all noise is drawn anew.
+    """
+    return after.s * math.sqrt(max(0.0, 1 - (now.a * after.s / (now.s * after.a)) ** 2))
+
+
+def ancestral_sigma(eta: float = 1.0) -> Callable[[Level, Level], float]:
+    """σ = η·√((1-ᾱ')/(1-ᾱ)·(1-ᾱ/ᾱ')) (Song et al. 2021, eq. 16), ᾱ = 1-s² whatever a is.
+
+    For schedules whose signal is scaled besides, a = k·√ᾱ, and which draw as if it were not; elsewhere it is η times
+    `posterior_sigma`.
+    """
+
+    def sigma(now: Level, after: Level) -> float:
+        share = (1 - now.s**2) / (1 - after.s**2)
+        return eta * after.s / now.s * math.sqrt(max(0.0, 1 - share))
+
+    return sigma
+
+
+def ddim_stochastic(
+    denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator,
+    sigma: Callable[[Level, Level], float] = posterior_sigma, draw: Callable[[Video, Generator], Video] = white,
+) -> Video:  # fmt: skip
+    """DDIM with fresh noise at every step that ends above s = 0 (Song et al. 2021, eq. 12): σ decides how much.
+
+    z' = a'·x̂0 + √(s'² - σ²)·ε̂ + σ·n. `z`: (B, C, L, h, w) at `levels[0]`; `sigma` takes this level and the next;
+    `draw` gives one clip of noise n a step from `rng`. A root that rounds below 0 is 0.
     """
     for now, after in pairwise(levels):
         x0, eps = denoise(z, now)
-        sigma = after.s * math.sqrt(max(0.0, 1 - (now.a * after.s / (now.s * after.a)) ** 2))
-        z = after.a * x0 + math.sqrt(max(0.0, after.s**2 - sigma**2)) * eps
-        if sigma > 0:
-            z = z + sigma * white(z, rng)
+        fresh = sigma(now, after)
+        z = after.a * x0 + math.sqrt(max(0.0, after.s**2 - fresh**2)) * eps
+        if fresh > 0:
+            z = z + fresh * draw(z, rng)
     return z
 
 

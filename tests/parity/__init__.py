@@ -17,12 +17,12 @@ from typing import Any
 
 from vivant.priors.folder import differences
 
-from . import animate_anything
+from . import animate_anything, cinemo, consisti2v, dynamicrafter
 from .record import Outcome, Record, read, relative
 
 __all__ = ["RUNS", "SHAPES", "Outcome", "Record", "compare_keys", "main", "read", "relative"]
 
-ROOMS = (animate_anything,)
+ROOMS = (animate_anything, consisti2v, cinemo, dynamicrafter)
 RUNS: dict[str, Callable[[Record], Iterator[Outcome]]] = {k: v for room in ROOMS for k, v in room.RUNS.items()}
 SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     k: v for room in ROOMS for k, v in room.SHAPES.items()
@@ -32,7 +32,7 @@ SHAPES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 def compare_keys(name: str, path: Path | str) -> list[str]:
     """One line a difference between our names and shapes and the recorded ones."""
     record = json.loads(Path(path).read_text("utf-8"))
-    return differences(SHAPES[name](record["config"]), record["keys"])
+    return differences(SHAPES[name](record.get("config", record)), record["keys"])
 
 
 def main(arguments: list[str]) -> int:

@@ -97,8 +97,8 @@ def test_importing_and_help_load_no_torch():
 
 def test_public_names():
     assert sorted(vivant.__all__) == [
-        "Arrow", "Controls", "ImageError", "InputError", "ModelError", "OutputError", "PromptError", "Result",
-        "SettingError", "Shot", "VivantError", "WeightsError", "animate", "rerun",
+        "Arrow", "Controls", "DependencyError", "ImageError", "InputError", "ModelError", "OutputError", "PromptError",
+        "Region", "Result", "SettingError", "Shot", "VivantError", "WeightsError", "animate", "awaken_latents", "rerun",
     ]  # fmt: skip
     assert all(getattr(vivant, name) is not None for name in vivant.__all__)
     with pytest.raises(AttributeError):

@@ -78,7 +78,7 @@ def test_every_setting_survives_the_rerun(painting, pixels, tmp_path):
     mask = np.zeros(pixels.shape[:2], np.uint8)
     mask[:60] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    Image.fromarray(pixels[:, ::-1]).save(tmp_path / "proxy.png")
+    Image.fromarray(pixels // 2 + 60).save(tmp_path / "proxy.png")
     result = animate(
         painting, PROMPT, seed=3, fps=6, guidance=1.5, mask=tmp_path / "mask.png", strength=0.8,
         arrows=[Arrow(0.2, 0.2, 0.5, 0.2)], proxy=tmp_path / "proxy.png", distil=0.5, distil_evaluations=1,
@@ -122,7 +122,7 @@ def test_arrays_and_pictures_in_memory(painting, pixels, clip):
 
 
 def test_a_proxy_in_memory(painting, pixels):
-    for proxy in (pixels[:, ::-1], Image.fromarray(pixels[:, ::-1])):
+    for proxy in (pixels // 2 + 60, Image.fromarray(pixels // 2 + 60)):
         assert animate(painting, PROMPT, proxy=proxy, **QUICK).recipe["proxy"] == "<memory>"
 
 

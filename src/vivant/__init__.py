@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import (
+        DependencyError,
         ImageError,
         InputError,
         ModelError,
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
         VivantError,
         WeightsError,
     )
+    from .latents import awaken_latents
     from .pipeline import Result, animate, rerun
-    from .shot import Arrow, Controls, Shot
+    from .shot import Arrow, Controls, Region, Shot
 
 __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("animate", "rerun", "Result"), "pipeline"),
-    **dict.fromkeys(("Shot", "Controls", "Arrow"), "shot"),
+    **dict.fromkeys(("Shot", "Controls", "Arrow", "Region"), "shot"),
+    "awaken_latents": "latents",
     **dict.fromkeys(
         (
             "VivantError",
@@ -34,14 +37,15 @@ _HOMES = {
             "OutputError",
             "ModelError",
             "WeightsError",
+            "DependencyError",
         ),
         "errors",
     ),
 }
 
 __all__ = [
-    "Arrow", "Controls", "ImageError", "InputError", "ModelError", "OutputError", "PromptError", "Result",
-    "SettingError", "Shot", "VivantError", "WeightsError", "animate", "rerun",
+    "Arrow", "Controls", "DependencyError", "ImageError", "InputError", "ModelError", "OutputError", "PromptError", "Region",
+    "Result", "SettingError", "Shot", "VivantError", "WeightsError", "animate", "awaken_latents", "rerun",
 ]  # fmt: skip
 
 

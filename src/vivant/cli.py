@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import cli_controls, cli_eval, cli_long, cli_models
 from .errors import InputError, OutputError, SettingError, VivantError
 
 app = typer.Typer(
@@ -25,6 +26,10 @@ eval_app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+cli_models.register(app)
+cli_controls.register(app, eval_app)
+cli_eval.register(app, eval_app)
+cli_long.register(app, eval_app)
 
 Seed = Annotated[int, typer.Option(help="Same seed, same clip.")]
 
@@ -51,7 +56,9 @@ def animate(
     arrow: Annotated[
         list[str] | None, typer.Option(help='"x0,y0:x1,y1" in fractions of the picture; may be repeated.')
     ] = None,
-    proxy: Annotated[str, typer.Option(help="auto, none, or a picture.")] = "auto",
+    proxy: Annotated[
+        str, typer.Option(help="auto, none, embedded, refiner, masactrl, invsr, edit, or a picture.")
+    ] = "auto",
     distil: Annotated[float, typer.Option(help="Share of the steps that distillation spans (0: none).")] = 0.6,
     distil_levels: Annotated[
         int | None, typer.Option(help="How many of those levels are visited (default: the model's own).")
@@ -67,9 +74,36 @@ def animate(
     loop: Annotated[bool, typer.Option("--loop", help="The frame after the last is the first.")] = False,
     size: Annotated[str, typer.Option(help="native, WIDTHxHEIGHT, or the longer side in pixels.")] = "native",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    allow_smaller: Annotated[
+        bool, typer.Option("--allow-smaller", help="Work at a smaller size where memory is short.")
+    ] = False,
+    model_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT the model works at, in the painting's aspect (default: its own).")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it would take (memory, steps, download) and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about the result.")] = False,
 ) -> None:
     """Animate a painting as a sentence says."""
+    if plan:
+        cli_models.show_plan(
+            painting,
+            size,
+            model,
+            device,
+            dtype,
+            frames,
+            steps,
+            distil,
+            distil_levels,
+            proxy,
+            allow_smaller,
+            parse_size(model_size),
+            as_json,
+        )
+        return
     from .render.export import check_target
 
     target = out or Path.cwd() / f"{painting.stem}.mp4"
@@ -82,8 +116,9 @@ def animate(
         result = pipeline.animate(
             painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance, negative=negative,
             mask=mask, strength=strength, arrows=[parse_arrow(a) for a in arrow or []],
-            proxy=proxy if proxy in ("auto", "none") else Path(proxy), distil=distil, distil_evaluations=distil_levels,
-            curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device, on_progress=progress,
+            proxy=named_proxy(proxy), distil=distil, distil_evaluations=distil_levels,
+            curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device, dtype=dtype,
+            allow_smaller=allow_smaller, model_size=parse_size(model_size), on_progress=progress,
         )  # fmt: skip
         report = _save(result, target)
     _finish(result, report, as_json)
@@ -109,6 +144,26 @@ def rerun(
         result = pipeline.rerun(recipe, progress)
         report = _save(result, target)
     _finish(result, report, as_json)
+
+
+@app.command()
+def proxy(
+    painting: Annotated[Path, typer.Argument(help="The picture.")],
+    prompt: Annotated[str, typer.Argument(help="The sentence the painting will be animated by.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the proxy image goes (PNG).")] = Path("proxy.png"),
+    maker: Annotated[str, typer.Option("--with", help="auto, embedded, refiner, masactrl, invsr or edit.")] = "auto",
+    model: Annotated[str, typer.Option(help="The base model it is for.")] = "miniature",
+    seed: Seed = 42,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Make the proxy image of a painting and keep it; say how far it left the painting."""
+    from . import pipeline
+
+    made, far, name = pipeline.make_proxy(painting, prompt, out, maker, model, seed, device)
+    print(made)
+    print(f"by {name}; structure distance {far.structure:.2f}, colour ΔE {far.colour:.1f}", file=sys.stderr)
+    if far.warning:
+        print(f"vivant: {far.warning}", file=sys.stderr)
 
 
 @app.command()
@@ -140,42 +195,6 @@ def demo(
         contact_sheet(kept, out / "demo.png")
     _finish(result, report, False)
     print(out / "demo.png")
-
-
-@app.command()
-def models(name: Annotated[str | None, typer.Argument(help="One model, in full.")] = None) -> None:
-    """List the base models: what they do, licence, territory, size, whether present."""
-    from .priors.registry import REGISTRY, entry
-
-    for e in [entry(name)] if name else REGISTRY.values():
-        print(f"{e.name}  {'present' if e.present else 'not on this machine'}")
-        rows = {"does": e.does, "paper": e.paper, "from": e.source, "licence": e.licence, "territory": e.territory,
-                "download": e.download, "memory": e.memory}  # fmt: skip
-        for key, value in rows.items():
-            print(f"    {key:<10}{value}")
-
-
-@app.command()
-def doctor() -> None:
-    """Say what this machine has: versions, device, disk, codecs, models."""
-    import platform
-    import shutil
-
-    import av
-    import torch
-
-    from . import __version__
-    from .priors.registry import REGISTRY, models_folder
-
-    print(f"vivant {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
-    print(
-        f"device    {'cuda: ' + torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}, {torch.get_num_threads()} threads"
-    )
-    print(f"disk      {shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free here")
-    print(f"codecs    h264 {'yes' if 'libx264' in av.codecs_available else 'no: MP4 cannot be written'}")
-    print(f"models    {models_folder()}")
-    for e in REGISTRY.values():
-        print(f"    {e.name:<18}{'present' if e.present else 'absent'}, needs {e.memory}")
 
 
 @train_app.command("miniature")
@@ -225,6 +244,13 @@ def eval_inputs(
     run("inputs", seed=seed, as_json=as_json, folder=folder, keep=keep)
 
 
+def named_proxy(text: str) -> str | Path:
+    """A maker's name as it is, anything else as a picture's path."""
+    from .proxy.registry import PROXIES
+
+    return text if text in ("auto", "none", *PROXIES) else Path(text)
+
+
 def parse_arrow(text: str) -> tuple[float, float, float, float]:
     """ "x0,y0:x1,y1" as four fractions. Raises `SettingError`."""
     try:
@@ -235,6 +261,16 @@ def parse_arrow(text: str) -> tuple[float, float, float, float]:
             f'expected an arrow like "0.2,0.3:0.5,0.3" (fractions of the picture), got {text!r}'
         ) from error
     return x0, y0, x1, y1
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """ "512x320" as (512, 320). Raises `SettingError`."""
+    if text is None:
+        return None
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and 64 <= int(side) <= 4096 for side in sides):
+        raise SettingError(f"expected a model size like 512x320 (sides of 64 to 4096), got {text!r}")
+    return int(sides[0]), int(sides[1])
 
 
 class Progress:

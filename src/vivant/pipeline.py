@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import SettingError
+from .errors import ImageError, OutputError, SettingError
 from .images import load_mask, load_painting, load_proxy, resized
+from .proxy.drift import STRANGER, Drift, drift
 from .recipe import Recipe, absolute, check_same, picture_hash, versions
 from .shot import Arrow, Controls, Shot
 
@@ -71,18 +72,25 @@ def animate(
     loop: bool = False,
     size: str = "native",
     device: str = "auto",
+    dtype: str = "auto",
+    allow_smaller: bool = False,
+    model_size: tuple[int, int] | None = None,
     on_progress: Progress | None = None,
 ) -> Result:
     """Animate a painting as a sentence says ("Every Painting Awakened", on any base model).
 
     `painting`: path, PIL image or array. `mask`: white moves. `strength`: 0..1. `arrows`: (x0, y0, x1, y1) in fractions
-    of the picture. `proxy`: "auto", "none", or a picture. `loop`: the frame after the last is the first. `size`: "native",
-    "WIDTHxHEIGHT" or the longer side. What is None takes the model's own default. Raises
-    `InputError` for input that cannot be used and `ModelError` for a model that cannot.
+    of the picture. `proxy`: "auto", "none", a maker's name, or a picture. `loop`: the frame after the last is the first. `size`: "native",
+    "WIDTHxHEIGHT" or the longer side. What is None takes the model's own default. `dtype`: "auto", float32,
+    bfloat16 or float16. `allow_smaller`: consent to a smaller working size where memory is short; `model_size`: a
+    (width, height) whose area the model works at, in the painting's aspect, in place of its own. Raises `InputError` for
+    input that cannot be used and `ModelError` for a model that cannot, memory being short before it is loaded.
     """
     import torch
 
+    from . import ladder, memory
     from .awaken import awaken
+    from .priors.negatives import for_paintings
     from .priors.registry import load, weights_hash
 
     report = on_progress or (lambda stage, done, total: None)
@@ -103,10 +111,17 @@ def animate(
     named = _named(proxy)
     report("loading the model", 0, 0)
     where = _device(device)
-    prior = load(model, where)
+    paths = 1 if named == "none" else 2
+    planned = memory.plan(
+        model, where, dtype, extent, frames, steps, distil, distil_evaluations, paths, allow_smaller, model_size
+    )
+    memory.check(planned)
+    prior = load(model, planned.load_device, planned.dtype)
+    rungs = ladder.apply(prior, planned)
     card = prior.card
+    softened = for_paintings(negative)
     shot = Shot(
-        picture, prompt, negative, hand,
+        picture, prompt, softened.negative, hand,
         frames=card.frames if frames is None else frames, fps=card.fps if fps is None else fps,
         steps=card.steps if steps is None else steps, guidance=card.guidance if guidance is None else guidance,
         seed=seed, distil=distil, curve=curve,
@@ -115,7 +130,11 @@ def animate(
     )  # fmt: skip
     unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(prompt)
     notes = [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
-    second = _proxy(named or proxy, picture, prompt)
+    if softened.removed:
+        notes.append(f"left out of the negative sentence, they argue against paintings: {', '.join(softened.removed)}")
+    notes += [f"to fit in memory: {rung}" for rung in rungs]
+    second, said = _proxy(named or proxy, picture, shot, model, where)
+    notes += said
     seconds = {"prepare": round(time.perf_counter() - start, 3)}
     start = time.perf_counter()
     calls = 0
@@ -134,7 +153,9 @@ def animate(
         curve=curve, gain=float(shot.gain or 0), blend=blend,
         proxy=named or absolute(proxy), proxy_sha256=picture_hash(second),
         mask=None if mask is None else absolute(mask), mask_sha256=picture_hash(hand.mask), strength=strength,
-        arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], loop=loop, size=size, device=where, versions=versions(),
+        arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], loop=loop, size=size, device=where,
+        model_size=list(model_size) if model_size else None,
+        versions=versions() | planned.decides(),
     )  # fmt: skip
 
     def frames_of() -> Iterator[np.ndarray]:
@@ -165,18 +186,38 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
         raise SettingError(
             f"expected {r.model} with the weights the result was made with, this installation has others"
         )
-    if r.proxy not in ("auto", "none"):
+    if _named(r.proxy) is None:
         check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, resized(picture, r.size)))
     result = animate(
         r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
         negative=r.negative, mask=r.mask, strength=r.strength, arrows=[(a[0], a[1], a[2], a[3]) for a in r.arrows],
         proxy=r.proxy, distil=r.distil, distil_evaluations=r.distil_evaluations, curve=r.curve, gain=r.gain, blend=r.blend,
-        loop=r.loop, size=r.size, device=r.device, on_progress=on_progress,
+        loop=r.loop, size=r.size, device=r.device, dtype=r.versions.get("dtype", "auto"),
+        model_size=(r.model_size[0], r.model_size[1]) if r.model_size else None,
+        allow_smaller="smaller" in r.versions.get("memory", ""), on_progress=on_progress,
     )  # fmt: skip
-    changed = [n for n, v in versions().items() if r.versions.get(n) != v]
+    if result.recipe["proxy_sha256"] != r.proxy_sha256:
+        result.warnings.append(f"the proxy {r.proxy!r} came out otherwise than when the result was made")
+    changed = [n for n, v in result.recipe["versions"].items() if r.versions.get(n) != v]
     if changed:
         result.warnings.append(f"other versions than the result was made with ({', '.join(changed)}): bytes may differ")
     return result
+
+
+def make_proxy(
+    painting: Any, prompt: str, out: Path, maker: str = "auto", model: str = "miniature", seed: int = 42,
+    device: str = "auto",
+) -> tuple[Path, Drift, str]:  # fmt: skip
+    """Make a painting's proxy image and write it (PNG); returns where, how far it drifted, and who made it."""
+    from .proxy.registry import chosen, make
+    from .render.export import save_picture
+
+    picture = load_painting(painting)
+    Shot(picture, prompt, seed=seed)  # the same judgement as an animation's
+    if out.suffix.lower() != ".png":
+        raise OutputError(f"expected a proxy that ends in .png, got {out.name!r}")
+    made = make(maker, picture, prompt, seed, _device(device), model)
+    return save_picture(made, out), drift(picture, made), chosen(maker, model)
 
 
 def _device(name: str) -> str:
@@ -191,23 +232,34 @@ def _device(name: str) -> str:
     return name
 
 
-def _proxy(proxy: Any, picture: np.ndarray, prompt: str) -> np.ndarray | None:
-    from .proxy.embedded import embedded
+def _proxy(proxy: Any, picture: np.ndarray, shot: Shot, model: str, device: str) -> tuple[np.ndarray | None, list[str]]:
+    """The proxy image and what is to be said of it: a name's is made, a picture is fitted and refused when it is another."""
+    from .proxy.registry import make
 
     named = _named(proxy)
     if named == "none":
-        return None
-    if named == "auto":
-        return embedded(picture, prompt)
-    return load_proxy(proxy, picture)
+        return None, []
+    if named is None:
+        made = load_proxy(proxy, picture)
+        far = drift(picture, made)
+        if far.structure > STRANGER:
+            raise ImageError(
+                f"expected a proxy that shows the painting's own scene, got another (structure distance {far.structure:.2f}, "
+                f"at most {STRANGER}); give a rendering of this painting, or --proxy auto"
+            )
+    else:
+        made = make(named, picture, shot.prompt, shot.seed, device, model)
+        far = drift(picture, made)
+    return made, [far.warning] if far.warning else []
 
 
 def _named(proxy: Any) -> str | None:
     """The name that stands for a proxy; None for a picture. An array is never compared with a name."""
+    from .proxy.registry import PROXIES
+
     if proxy is None:
         return "none"
-    names = {"auto": "auto", "embedded": "auto", "none": "none"}
-    return names.get(proxy) if isinstance(proxy, str) else None
+    return proxy if isinstance(proxy, str) and proxy in ("auto", "none", *PROXIES) else None
 
 
 def _arrow(value: Arrow | Sequence[float]) -> Arrow:

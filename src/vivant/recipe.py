@@ -45,6 +45,7 @@ class Recipe:
     versions: dict[str, str]
     loop: bool = False
     size: str = "native"
+    model_size: list[int] | None = None
     format: int = FORMAT
 
     def as_dict(self) -> dict[str, Any]:

@@ -39,6 +39,20 @@ class Controls:
 
 
 @dataclass(frozen=True, eq=False)
+class Region:
+    """A part of the painting that moves by a sentence of its own; `controls.mask` says where and must be there."""
+
+    prompt: str
+    controls: Controls
+
+    def __post_init__(self) -> None:
+        if self.controls.mask is None:
+            raise SettingError(f"expected a mask for the region that moves by {self.prompt!r}, got none")
+        if not self.prompt.strip():
+            raise PromptError("expected a sentence for every region, got an empty one")
+
+
+@dataclass(frozen=True, eq=False)
 class Shot:
     """One painting, one sentence, and how to animate it. `painting`: (H, W, 3) uint8 sRGB."""
 
@@ -57,6 +71,10 @@ class Shot:
     gain: float | None = None
     blend: str = "slerp"
     loop: bool = False
+    regions: tuple[Region, ...] = ()
+    """parts with sentences of their own, over the whole picture's; where two overlap the later one decides"""
+    last: np.ndarray | None = None
+    """(H, W, 3) uint8: the picture the clip ends on, of the painting's size"""
 
     def __post_init__(self) -> None:
         p = self.painting
@@ -93,6 +111,19 @@ class Shot:
         if mask is not None and mask.shape != p.shape[:2]:
             raise ImageError(
                 f"expected a mask of the painting's {p.shape[1]}×{p.shape[0]}, got {mask.shape[1]}×{mask.shape[0]}"
+            )
+
+        for region in self.regions:
+            given_mask = region.controls.mask
+            if given_mask is not None and given_mask.shape != p.shape[:2]:
+                raise ImageError(
+                    f"expected region masks of the painting's {p.shape[1]}×{p.shape[0]}, "
+                    f"got {given_mask.shape[1]}×{given_mask.shape[0]}"
+                )
+        if self.last is not None and self.last.shape != p.shape:
+            raise ImageError(
+                f"expected a last picture of the painting's {p.shape[1]}×{p.shape[0]}, "
+                f"got {self.last.shape[1]}×{self.last.shape[0]}"
             )
 
     def seen_as(self, proxy: np.ndarray) -> Shot:

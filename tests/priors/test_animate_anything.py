@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import parity
-from tests.hub import write, write_text, write_vae
+from tests.hub import write
 from tests.priors import conformance
+from tests.priors.released import ANIMATE_ANYTHING, ANIMATE_ANYTHING_SCHEDULER, animate_anything
 from vivant.awaken import awaken, step_sizes, vsds_levels
 from vivant.errors import SettingError, WeightsError
 from vivant.priors.animate_anything.adapter import CARD, AnimateAnything, noise_schedule, strength_id
-from vivant.priors.animate_anything.net import AnimateAnythingUNet, UNetConfig
+from vivant.priors.animate_anything.net import UNetConfig
 from vivant.priors.frames2d import working_size
 from vivant.process import scheduler_levels
 from vivant.shot import Controls, Shot
@@ -28,32 +29,11 @@ from vivant.shot import Controls, Shot
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity"
 recorded = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded official runs (../shared/parity) are not here")
 
-UNET = {
-    "_class_name": "UNet3DConditionModel", "sample_size": None, "in_channels": 4, "out_channels": 4,
-    "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"], "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
-    "block_out_channels": [32, 64], "layers_per_block": 1, "norm_num_groups": 16, "cross_attention_dim": 32,
-    "attention_head_dim": 8,
-}  # fmt: skip
-SCHEDULER = {
-    "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
-    "beta_schedule": "scaled_linear", "prediction_type": "epsilon", "clip_sample": False,
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the released layout with tiny random networks."""
-    root = tmp_path_factory.mktemp("released")
-    torch.manual_seed(0)
-    write(root / "scheduler" / "scheduler_config.json", SCHEDULER)
-    write(root / "unet" / "config.json", UNET)
-    net = AnimateAnythingUNet(UNetConfig.from_json(UNET))
-    # Fresh temporal convolutions end in zeros, which would hide them.
-    state = {name: torch.randn_like(v) * 0.02 if not v.any() else v for name, v in net.state_dict().items()}
-    save_file(state, root / "unet" / "diffusion_pytorch_model.safetensors")
-    write_vae(root / "vae")
-    write_text(root, width=32)
-    return root
+    return animate_anything(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
@@ -110,11 +90,11 @@ def test_the_grid_and_the_step_sizes_are_the_official_ones() -> None:
 
 
 def test_the_key_comparison_names_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shapes = {name: list(v.shape) for name, v in parity.SHAPES["animate_anything"](UNET).items()}
-    write(tmp_path / "keys.json", {"config": UNET, "keys": shapes})
+    shapes = {name: list(v.shape) for name, v in parity.SHAPES["animate_anything"](ANIMATE_ANYTHING).items()}
+    write(tmp_path / "keys.json", {"config": ANIMATE_ANYTHING, "keys": shapes})
     assert parity.main(["--keys", "animate_anything", str(tmp_path / "keys.json")]) == 0
     shapes["conv_out.bias"] = [5]
-    write(tmp_path / "keys.json", {"config": UNET, "keys": {**shapes, "extra": [1]}})
+    write(tmp_path / "keys.json", {"config": ANIMATE_ANYTHING, "keys": {**shapes, "extra": [1]}})
     assert parity.main(["--keys", "animate_anything", str(tmp_path / "keys.json")]) == 1
     assert "key conv_out.bias has shape (4,), expected (5,)" in capsys.readouterr().out
 
@@ -340,9 +320,9 @@ def test_a_pickle_that_runs_code_is_refused_unrun(folder: Path, tmp_path: Path) 
 def test_broken_configurations_are_refused(folder: Path) -> None:
     write(folder / "scheduler" / "scheduler_config.json", {"num_train_timesteps": 1000})
     assert "beta_start" in refused(folder)
-    write(folder / "scheduler" / "scheduler_config.json", {**SCHEDULER, "beta_schedule": "nonsense"})
+    write(folder / "scheduler" / "scheduler_config.json", {**ANIMATE_ANYTHING_SCHEDULER, "beta_schedule": "nonsense"})
     assert "nonsense" in refused(folder)
-    write(folder / "unet" / "config.json", {**UNET, "block_out_channels": [40, 40]})
+    write(folder / "unet" / "config.json", {**ANIMATE_ANYTHING, "block_out_channels": [40, 40]})
     assert "multiples of 32" in refused(folder)
     (folder / "unet" / "config.json").write_text("{", "utf-8")
     assert "expected JSON" in refused(folder)

@@ -14,15 +14,14 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from tests import parity
-from tests.hub import write, write_temporal_vae, write_text, write_vae
 from tests.priors import conformance
+from tests.priors.released import CINEMO, CINEMO_FREQS, cinemo
 from vivant.awaken import awaken
 from vivant.errors import SettingError, WeightsError
 from vivant.noise import white
 from vivant.priors.cinemo.adapter import CARD, Cinemo, DCTInit, MotionIds
-from vivant.priors.cinemo.net import CinemoUNet, UNetConfig, relative_buckets
+from vivant.priors.cinemo.net import UNetConfig, relative_buckets
 from vivant.priors.frames2d import text_states
-from vivant.priors.layers import frequencies
 from vivant.priors.protocol import StartsItself
 from vivant.process import Level
 from vivant.shot import Controls, Shot
@@ -31,33 +30,11 @@ from vivant.solvers import ddim
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity"
 recorded = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded official runs (../shared/parity) are not here")
 
-UNET: dict[str, Any] = {
-    "_class_name": "UNet3DConditionModel", "sample_size": 64, "in_channels": 4, "out_channels": 4,
-    "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"], "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
-    "block_out_channels": [32, 64], "layers_per_block": 1, "norm_num_groups": 8, "cross_attention_dim": 32,
-    "attention_head_dim": [1, 2], "addition_time_embed_dim": None, "addition_embed_type": "motion_ids",
-}  # fmt: skip
-SCHEDULER = {
-    "_class_name": "PNDMScheduler", "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
-    "beta_schedule": "scaled_linear", "steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False,
-}  # fmt: skip
-FREQS = "down_blocks.0.attentions.0.transformer_blocks.0.attn_temp.rotary_emb.freqs"
-
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the released layout with tiny random networks; both VAEs, and a constant the network shares out."""
-    root = tmp_path_factory.mktemp("released")
-    torch.manual_seed(0)
-    write(root / "scheduler" / "scheduler_config.json", SCHEDULER)
-    write(root / "unet" / "config.json", UNET)
-    net = CinemoUNet(UNetConfig.from_json(UNET))
-    state = {**net.state_dict(), FREQS: frequencies(32)}
-    save_file(state, root / "unet" / "diffusion_pytorch_model.safetensors")
-    write_vae(root / "vae")
-    write_temporal_vae(root / "vae_temporal_decoder")
-    write_text(root, width=32)
-    return root
+    """A folder of the released layout with tiny random networks."""
+    return cinemo(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
@@ -176,12 +153,12 @@ def test_any_number_of_frames_and_any_size(prior: Cinemo, count: int, size: tupl
 
 def test_configurations_it_cannot_have_are_refused() -> None:
     with pytest.raises(ValueError, match="addition_embed_type 'motion_ids'"):
-        UNetConfig.from_json({**UNET, "addition_embed_type": "text"})
+        UNetConfig.from_json({**CINEMO, "addition_embed_type": "text"})
     with pytest.raises(ValueError, match="at least 32 channels"):
-        UNetConfig.from_json({**UNET, "attention_head_dim": 4})
+        UNetConfig.from_json({**CINEMO, "attention_head_dim": 4})
     with pytest.raises(ValueError, match="multiples of 8"):
-        UNetConfig.from_json({**UNET, "block_out_channels": [36, 64]})
-    assert UNetConfig.from_json(UNET).addition_time_embed_dim == 256
+        UNetConfig.from_json({**CINEMO, "block_out_channels": [36, 64]})
+    assert UNetConfig.from_json(CINEMO).addition_time_embed_dim == 256
 
 
 # The prior
@@ -288,7 +265,7 @@ def test_without_a_temporal_decoder_the_image_vae_serves(folder: Path, prior: Ci
     shutil.rmtree(folder / "vae_temporal_decoder")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     state = load_file(path)
-    save_file({name: v for name, v in state.items() if name != FREQS}, path)  # nor are the constants needed
+    save_file({name: v for name, v in state.items() if name != CINEMO_FREQS}, path)  # nor are the constants needed
     loaded = Cinemo.from_folder(folder, card=prior.card)
     assert prior.parts.over_time and not loaded.parts.over_time
     assert loaded.decode(loaded.still([shot()], generator()), shot()).shape == (1, 3, 4, 48, 88)

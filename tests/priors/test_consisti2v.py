@@ -14,14 +14,15 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from tests import parity
-from tests.hub import write, write_text, write_vae
+from tests.hub import write
 from tests.priors import conformance
+from tests.priors.released import CONSISTI2V, consisti2v
 from vivant.awaken import awaken
 from vivant.errors import SettingError, WeightsError
 from vivant.frequency import low_pass
 from vivant.noise import mixed
 from vivant.priors.consisti2v.adapter import CARD, ConsistI2V, FrameInit, frame_stride
-from vivant.priors.consisti2v.net import ConsistI2VUNet, UNetConfig
+from vivant.priors.consisti2v.net import UNetConfig
 from vivant.priors.first_frame import ddim_schedule
 from vivant.priors.frames2d import text_states
 from vivant.priors.protocol import StartsItself
@@ -31,28 +32,11 @@ from vivant.solvers import ddim
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity"
 recorded = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded official runs (../shared/parity) are not here")
 
-UNET: dict[str, Any] = {
-    "_class_name": "UNet2DConditionModel", "sample_size": 64, "in_channels": 4, "out_channels": 4,
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    "block_out_channels": [32, 64], "layers_per_block": 1, "norm_num_groups": 16, "cross_attention_dim": 32,
-    "attention_head_dim": [2, 4], "num_class_embeds": None, "n_frames": 4,
-}  # fmt: skip
-"""As released: what ConsistI2V adds to Stable Diffusion's configuration may be left unsaid."""
-
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the released layout with tiny random networks."""
-    root = tmp_path_factory.mktemp("released")
-    torch.manual_seed(0)
-    write(root / "unet" / "config.json", UNET)
-    state = ConsistI2VUNet(UNetConfig.from_json(UNET)).state_dict()
-    # A fresh α of 1 would hide all that happens over time.
-    state = {name: v * 0.4 if name.endswith("alpha") else v for name, v in state.items()}
-    save_file(state, root / "unet" / "diffusion_pytorch_model.safetensors")
-    write_vae(root / "vae")
-    write_text(root, width=32)
-    return root
+    return consisti2v(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
@@ -174,13 +158,13 @@ def test_frames_see_the_first_frame_its_surround_and_each_other(prior: ConsistI2
 
 def test_configurations_it_cannot_have_are_refused() -> None:
     with pytest.raises(ValueError, match="temp_pos_embedding 'rotary'"):
-        UNetConfig.from_json({**UNET, "temp_pos_embedding": "sinusoidal"})
+        UNetConfig.from_json({**CONSISTI2V, "temp_pos_embedding": "sinusoidal"})
     with pytest.raises(ValueError, match="multiples of 32"):
         UNetConfig(block_out_channels=(40, 80, 80, 80))
     with pytest.raises(ValueError, match="as many"):
         UNetConfig(block_out_channels=(32, 64))
     with pytest.raises(ValueError, match="divide the widths"):
-        UNetConfig.from_json({**UNET, "attention_head_dim": [3, 4]})
+        UNetConfig.from_json({**CONSISTI2V, "attention_head_dim": [3, 4]})
 
 
 # The prior
@@ -296,7 +280,7 @@ def test_mismatched_and_damaged_weights_are_refused(folder: Path, tmp_path: Path
     save_file(state, path)
     path.write_bytes(path.read_bytes()[:-1000])
     assert "diffusion_pytorch_model.safetensors" in refused(folder)
-    write(folder / "unet" / "config.json", {**UNET, "first_frame_condition_mode": "none"})
+    write(folder / "unet" / "config.json", {**CONSISTI2V, "first_frame_condition_mode": "none"})
     assert "first_frame_condition_mode 'concat'" in refused(folder)
     assert "expected a folder" in refused(tmp_path / "nowhere")
 

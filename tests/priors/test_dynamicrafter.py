@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests import parity
-from tests.hub import write, write_text
+from tests.hub import write
 from tests.priors import conformance
+from tests.priors.released import DYNAMICRAFTER, dynamicrafter, dynamicrafter_checkpoint, random_like
 from vivant.awaken import awaken
 from vivant.errors import ImageError, SettingError, WeightsError
 from vivant.noise import white
@@ -46,52 +47,6 @@ from vivant.solvers import ancestral_sigma, ddim_stochastic
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "dynamicrafter"
 recorded = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded official runs (../shared/parity) are not here")
 
-SIZES: dict[str, Any] = {
-    "unet": {
-        "model_channels": 32, "channel_mult": [1, 2], "attention_resolutions": [2], "num_res_blocks": 1,
-        "num_head_channels": 16, "context_dim": 32,
-    },
-    "resampler": {"dim": 32, "depth": 1, "dim_head": 8, "heads": 2, "embedding_dim": 32, "output_dim": 32},
-    "vae": {"block_out_channels": [32, 32], "layers_per_block": 1},
-    "text": {
-        "vocab_size": 190, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
-    },
-    "image": {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
-    },
-}  # fmt: skip
-
-
-def random_like(wanted: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random tensors; scales of norms near 1."""
-    rng = generator(seed)
-    return {
-        key: torch.randn(shape, generator=rng) * 0.08 + float(key.endswith("weight") and len(shape) == 1)
-        for key, shape in wanted.items()
-    }
-
-
-def checkpoint(variant: str) -> dict[str, torch.Tensor]:
-    """A tiny checkpoint as released: every part under its official name, and what sampling does not need besides."""
-    state = random_like(shapes(networks(variant, SIZES)))
-    last = "cond_stage_model.model.transformer.resblocks.2."
-    unused = {key: v for key, v in state.items() if key.startswith(last.replace(".2.", ".1."))}
-    state |= {key.replace(".resblocks.1.", ".resblocks.2."): v.clone() for key, v in unused.items()}
-    state |= {"embedder.model.token_embedding.weight": torch.zeros(9, 32), "embedder.model.logit_scale": torch.ones(())}
-    state["cond_stage_model.model.text_projection"] = torch.zeros(32, 32)
-    state |= {"betas": torch.full((1000,), 0.5), "alphas_cumprod": torch.full((1000,), 0.5)}
-    base = SCHEDULES[variant].base
-    return state if base is None else {**state, "scale_arr": Schedule(base=base).scale.float()}
-
-
-def release(root: Path, variant: str) -> Path:
-    """A folder as downloaded, tokenizer and tiny sizes added."""
-    root.mkdir(parents=True)
-    torch.save({"state_dict": checkpoint(variant), "global_step": 7}, root / "model.ckpt")
-    write(root / "config.json", SIZES)
-    write_text(root, width=32)
-    return root
-
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -100,7 +55,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def of(variant: str) -> Path:
         if variant not in made:
-            made[variant] = release(root / variant, variant)
+            made[variant] = dynamicrafter(root / variant, variant)
         return made[variant]
 
     return of
@@ -281,7 +236,7 @@ def test_picture_tokens_go_to_their_frames_only_when_there_are_sixteen_each() ->
 )  # fmt: skip
 def test_every_switch_builds_a_network_that_runs_at_odd_sizes(switches: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    net = DynamiCrafterUNet(UNetConfig.from_json({**SIZES["unet"], **switches})).eval()
+    net = DynamiCrafterUNet(UNetConfig.from_json({**DYNAMICRAFTER["unet"], **switches})).eval()
     x = torch.randn(2, 8, 3, 5, 7, generator=generator())
     with torch.no_grad():
         out = net(x, torch.tensor([5, 900]), torch.randn(2, 81, 32, generator=generator()))
@@ -331,7 +286,7 @@ def norm(state: dict[str, torch.Tensor], name: str, x: torch.Tensor) -> torch.Te
 
 @torch.no_grad()
 def test_the_text_tower_is_open_clips_penultimate_state_behind_the_last_norm(prior: DynamiCrafter) -> None:
-    tower = text_tower({**SIZES["text"], "hidden_act": "gelu"}).eval()
+    tower = text_tower({**DYNAMICRAFTER["text"], "hidden_act": "gelu"}).eval()
     state = random_like(clip_shapes(tower), seed=4)
     assert not any(".resblocks.2." in key for key in state)
     tower.load_state_dict(clip_state(tower, state))
@@ -346,7 +301,7 @@ def test_the_text_tower_is_open_clips_penultimate_state_behind_the_last_norm(pri
 
 @torch.no_grad()
 def test_the_image_tower_is_open_clips_last_block_without_its_norm() -> None:
-    tower = image_tower({**SIZES["image"], "patch_size": 14, "hidden_act": "gelu"}).eval()
+    tower = image_tower({**DYNAMICRAFTER["image"], "patch_size": 14, "hidden_act": "gelu"}).eval()
     state = random_like(clip_shapes(tower), seed=5)
     tower.load_state_dict(clip_state(tower, state))
     picture = torch.randn(2, 3, 28, 28, generator=generator())
@@ -558,7 +513,7 @@ def test_a_variant_that_cannot_be_told_must_be_given(folder: Path, prior: Dynami
     assert "name its variant" in refused(folder)
     assert torch.equal(predicted(DynamiCrafter.from_folder(folder, variant="512")), predicted(prior))
     assert "among 256, 512, 1024, 512_interp" in refused(folder, SettingError, variant="2048")
-    write(folder / "config.json", {**SIZES, "variant": "1024"})
+    write(folder / "config.json", {**DYNAMICRAFTER, "variant": "1024"})
     assert DynamiCrafter.from_folder(folder).parts.variant == "1024"
 
 
@@ -609,7 +564,7 @@ def test_mismatched_weights_name_the_key_and_both_shapes(folder: Path) -> None:
     rewrite(folder, lambda s: {"state_dict": {**s, bias: torch.zeros(9)}})
     assert f"key {bias} has shape (9,), expected (4,)" in refused(folder)
     fused = "embedder.model.visual.transformer.resblocks.0.attn.in_proj_weight"
-    release_again = checkpoint("512")
+    release_again = dynamicrafter_checkpoint("512")
     torch.save({k: v for k, v in release_again.items() if k != fused}, folder / "model.ckpt")
     assert f"missing key {fused} of shape (96, 32)" in refused(folder)
     torch.save({**release_again, "first_stage_model.stray": torch.zeros(2)}, folder / "model.ckpt")
@@ -638,7 +593,9 @@ class Malicious:
 
 
 def test_a_pickle_that_runs_code_is_refused_unrun(folder: Path, tmp_path: Path) -> None:
-    torch.save({"state_dict": checkpoint("512"), "callbacks": Malicious(tmp_path / "run")}, folder / "model.ckpt")
+    torch.save(
+        {"state_dict": dynamicrafter_checkpoint("512"), "callbacks": Malicious(tmp_path / "run")}, folder / "model.ckpt"
+    )
     assert "refused it (UnpicklingError)" in refused(folder)
     with pytest.raises(WeightsError, match="refused"):
         convert(folder)
@@ -648,9 +605,9 @@ def test_a_pickle_that_runs_code_is_refused_unrun(folder: Path, tmp_path: Path) 
 def test_what_holds_no_tensors_or_describes_no_network_is_refused(folder: Path) -> None:
     torch.save({"state_dict": {"epoch": 3}}, folder / "model.ckpt")
     assert "expected tensors by name" in refused(folder)
-    torch.save(checkpoint("512"), folder / "model.ckpt")
-    write(folder / "config.json", {**SIZES, "unet": {**SIZES["unet"], "model_channels": 40}})
+    torch.save(dynamicrafter_checkpoint("512"), folder / "model.ckpt")
+    write(folder / "config.json", {**DYNAMICRAFTER, "unet": {**DYNAMICRAFTER["unet"], "model_channels": 40}})
     assert "multiples of 32" in refused(folder)
-    write(folder / "config.json", {**SIZES, "unet": 3})
+    write(folder / "config.json", {**DYNAMICRAFTER, "unet": 3})
     assert "describes no DynamiCrafter" in refused(folder)
     assert infer({"scale_arr": torch.tensor([1.0, 0.3])}, folder) == "1024"

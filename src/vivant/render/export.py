@@ -54,6 +54,21 @@ def export(frames: Iterable[np.ndarray], path: str | Path, fps: float, recipe: s
     return path
 
 
+def save_picture(picture: np.ndarray, path: Path) -> Path:
+    """Write one (H, W, 3) uint8 picture as PNG, whole or not at all. Raises `OutputError`."""
+    if not path.parent.is_dir():
+        raise OutputError(f"expected a folder at {path.parent}, there is none; make it first")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        Image.fromarray(picture).save(part, format="PNG")
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"could not write {path}: {error.strerror or error}; is there room on the disk?") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
 def check_target(path: Path) -> None:
     """Refuse early, before any work is done: an unknown suffix, a missing or read-only folder, a folder in the way."""
     if path.name in ("", ".."):

@@ -42,6 +42,18 @@ class Attention(nn.Module):
         return self.attend(self.split(q), self.split(k), self.split(v))
 
 
+class TimeConv(nn.Conv3d):
+    """A (3, 1, 1) convolution over time, computed as a 2-D one over (time, place): every backend has a fast kernel for it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, x: Float[Tensor, "B C L h w"]) -> Float[Tensor, "B C L h w"]:
+        """Same shape."""
+        flat = nn.functional.conv2d(x.flatten(3), self.weight.squeeze(-1), self.bias, padding=(1, 0))
+        return flat.unflatten(3, x.shape[3:])
+
+
 def frequencies(width: int, device: torch.device | None = None) -> Float[Tensor, " half"]:
     """Rotary frequencies 10000^(-2i/width), i = 0 … width/2 - 1 (Su et al. 2021, §3.2)."""
     return 10000.0 ** -(torch.arange(0, width, 2, device=device).float() / width)

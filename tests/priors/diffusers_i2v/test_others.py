@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,3 +147,26 @@ def test_a_foreign_grid_is_refused() -> None:
         own.solve(own.bind([told], generator()), z, levels[1:], generator())
     with pytest.raises(SettingError, match="at least 1 step"):
         own.levels(told, 0)
+
+
+def test_guidance_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside the interval one branch is asked; an interval of everything is no interval."""
+    told = shot("wan", distil=0, steps=4)
+    asked: list[tuple[float, bool]] = []
+
+    def watch(own: Any) -> Any:
+        emit = own.emit
+        monkeypatch.setattr(
+            own, "emit", lambda z, level, parts, pos: asked.append((level.s, pos)) or emit(z, level, parts, pos)
+        )
+        return own
+
+    whole = awaken(prior("wan"), told, None, generator())
+    part = awaken(watch(prior("wan", guidance_interval=(0.0, 2.0))), told, None, generator())
+    assert sum(pos for _, pos in asked) == 4 and {s for s, pos in asked if not pos} == {
+        s for s, _ in asked if s < 1 and s / (1 - s) <= 2
+    }
+    assert 0 < sum(not pos for _, pos in asked) < 4 and relative(part, whole) > 1e-4
+    assert torch.equal(awaken(prior("wan", guidance_interval=(0.0, math.inf)), told, None, generator()), whole)
+    with pytest.raises(SettingError, match="interval"):
+        prior("wan", guidance_interval=(2.0, 1.0))

@@ -19,6 +19,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ...process import Video
+from ..layers import TimeConv
 
 TEMPORAL_GROUPS = 32
 """Group count of the temporal convolutions and of `transformer_in`, whatever `norm_num_groups` says: the released
@@ -120,6 +121,9 @@ class AnimateAnythingUNet(nn.Module):
                     norm = stage[0]
                     assert isinstance(norm, nn.GroupNorm)
                     norm.num_groups = TEMPORAL_GROUPS
+                    conv = TimeConv(norm.num_channels)
+                    conv.load_state_dict(stage[-1].state_dict())
+                    stage[-1] = conv
 
     @property
     def dtype(self) -> torch.dtype:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
-from ..layers import Attention, clips, frames, frequencies, heads_of, rotate, tile, vector
+from ..layers import Attention, TimeConv, clips, frames, frequencies, heads_of, rotate, tile, vector
 
 TEMPORAL_GROUPS = 32
 """Group count of the temporal convolutions, whatever `norm_num_groups` says."""
@@ -258,22 +258,16 @@ class TemporalConvolution(nn.Module):
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(1))
         self.norm1 = nn.GroupNorm(TEMPORAL_GROUPS, width, eps=1e-6)
-        self.conv1 = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
+        self.conv1 = TimeConv(width)
         self.time_emb_proj = nn.Linear(UNUSED_EMBEDDING, width)
         self.norm2 = nn.GroupNorm(TEMPORAL_GROUPS, width, eps=1e-6)
-        self.conv2 = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
+        self.conv2 = TimeConv(width)
 
     def forward(self, x: Float[Tensor, "BL C h w"], count: int) -> Float[Tensor, "BL C h w"]:
         """`count` frames a clip; norms see one frame at a time."""
-        y = _over_time(self.conv1, F.silu(self.norm1(x)), count)
-        y = _over_time(self.conv2, F.silu(self.norm2(y)), count)
+        y = frames(self.conv1(clips(F.silu(self.norm1(x)), count)))
+        y = frames(self.conv2(clips(F.silu(self.norm2(y)), count)))
         return x + (1 - self.alpha.clamp(0, 1)) * y
-
-
-def _over_time(conv: nn.Conv3d, x: Float[Tensor, "BL C h w"], count: int) -> Float[Tensor, "BL C h w"]:
-    """A (3, 1, 1) convolution as a 2-D one over (time, place), for which every backend has a fast kernel."""
-    flat = F.conv2d(clips(x, count).flatten(3), conv.weight.squeeze(-1), conv.bias, padding=(1, 0))
-    return frames(flat.unflatten(3, x.shape[2:]))
 
 
 class TemporalTransformer(nn.Module):

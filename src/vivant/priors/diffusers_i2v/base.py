@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from ...errors import SettingError
+from ...guidance import in_interval
 from ...noise import white
 from ...process import Form, Level, Prediction, Video, coefficients, diffuse, recover
 from ...shot import Shot
@@ -57,13 +59,17 @@ class PipelinePrior(ABC):
 
     def __init__(
         self, pipe: Any, size: tuple[int, int] | None = None, fit: Literal["area", "exact"] = "area",
-        gain: float | None = None,
+        gain: float | None = None, guidance_interval: tuple[float, float] = (0.0, math.inf),
     ) -> None:  # fmt: skip
         """`size`: (width, height), the pipeline's own when None; `fit`: its area in the painting's aspect, or exactly it.
 
-        `gain`: factor on the VSDS step sizes in place of `suited_gain`.
+        `gain`: factor on the VSDS step sizes in place of `suited_gain`; `guidance_interval`: guidance is on where noise
+        over signal lies between the two, elsewhere the network is asked once a level.
         """
-        self.pipe, self.fit = pipe, fit
+        low, high = guidance_interval
+        if not 0 <= low < high:
+            raise SettingError(f"expected a guidance interval 0 <= low < high, got {low} and {high}")
+        self.pipe, self.fit, self.guidance_interval = pipe, fit, (low, high)
         told = self.defaults()
         self.card = Card(
             name=self.family, frames=self.made(told.frames), fps=told.fps, steps=told.steps, guidance=told.guidance,
@@ -154,7 +160,7 @@ class PipelinePrior(ABC):
             fed = pinned(z, parts)
             out = self.emit(fed, level, parts, True).to(z)
             scale = self.weights(shots, level).to(z)
-            if float(scale.max()) > 1:
+            if float(scale.max()) > 1 and in_interval(level, *self.guidance_interval):
                 negative = self.emit(fed, level, parts, False).to(z)
                 out = negative + scale * (out - negative)
             x0, eps = recover(z, out, level, *coefficients(form, level))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
+from ..layers import TimeConv
 
 GROUPS = 32
 TEXT_TOKENS = 77
@@ -202,8 +203,7 @@ class TemporalConv(nn.Module):
         super().__init__()
         for i in range(1, 5):
             gap = [] if i == 1 else [nn.Identity()]
-            conv = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
-            self.add_module(f"conv{i}", nn.Sequential(Norm(width), nn.SiLU(), *gap, conv))
+            self.add_module(f"conv{i}", nn.Sequential(Norm(width), nn.SiLU(), *gap, TimeConv(width)))
 
     def forward(self, x: Float[Tensor, "B C L h w"]) -> Tensor:
         """Same shape."""

@@ -66,20 +66,15 @@ def lerp(p: Tensor, q: Tensor, u: Tensor) -> Tensor:
     return torch.lerp(p, q, u.to(p.dtype).view(1, 1, -1, 1, 1))
 
 
-def awaken(
+def distilled(
     prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, rng: Generator,
     on_call: Callable[[Level], None] = lambda level: None,
 ) -> Video:  # fmt: skip
-    """The whole method; returns one clip of clean latents (1, C, L, h, w).
-
-    Table 1's rows are arguments: `shot.distil=0` is +S, `proxy=None` +V, `shot.blend="lerp"` +V&U, `distil=0` with
-    `proxy=None` the base model. Both paths go through the prior as one batch of two, with one noise per path.
-    """
-    levels = prior.levels(shot, shot.steps)
+    """Eq. 2 to 4: the clip (1, C, L, h, w) that sampling starts from, both paths distilled as one batch, then fused."""
     paths = [shot] if proxy is None else [shot, shot.seen_as(proxy)]
     x = prior.still(paths, rng)
     if shot.distil > 0:
-        head = vsds_levels(levels, shot.distil, shot.distil_evaluations)
+        head = vsds_levels(prior.levels(shot, shot.steps), shot.distil, shot.distil_evaluations)
         gain = shot.gain if shot.gain is not None else prior.card.gain
         rates = [gain * rate for rate in step_sizes(shot.curve, len(head))]
         x = vsds(watched(prior.bind(paths, rng), on_call), x, head, white(x, rng), rates)
@@ -87,6 +82,19 @@ def awaken(
         fuse = slerp if shot.blend == "slerp" else lerp
         u = torch.linspace(0, 1, x.shape[2], device=x.device)
         x = fuse(x[:1], x[1:], 1 - (2 * u - 1).abs() if shot.loop else u)  # a loop ends where it began
+    return x
+
+
+def awaken(
+    prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, rng: Generator,
+    on_call: Callable[[Level], None] = lambda level: None,
+) -> Video:  # fmt: skip
+    """The whole method; returns one clip of clean latents (1, C, L, h, w).
+
+    Table 1's rows are arguments: `shot.distil=0` is +S, `proxy=None` +V, `shot.blend="lerp"` +V&U, `distil=0` with
+    `proxy=None` the base model.
+    """
+    x, levels = distilled(prior, shot, proxy, rng, on_call), prior.levels(shot, shot.steps)
     z = prior.start(x, levels[0], rng) if isinstance(prior, StartsItself) else diffuse(x, white(x, rng), levels[0])
     solve = prior.solve if isinstance(prior, SolvesItself) else SOLVERS[prior.card.solver]
     denoise = watched(prior.bind([shot], rng), on_call)

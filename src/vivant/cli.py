@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_controls, cli_eval, cli_long, cli_models
+from . import cli_arrows, cli_controls, cli_eval, cli_long, cli_metrics, cli_models
 from .errors import InputError, OutputError, SettingError, VivantError
 
 app = typer.Typer(
@@ -27,9 +27,11 @@ eval_app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 cli_models.register(app)
+cli_arrows.register(app, train_app)
 cli_controls.register(app, eval_app)
 cli_eval.register(app, eval_app)
 cli_long.register(app, eval_app)
+cli_metrics.register(app)
 
 Seed = Annotated[int, typer.Option(help="Same seed, same clip.")]
 
@@ -71,6 +73,7 @@ def animate(
     ] = "stepwise-decreasing",
     gain: Annotated[float | None, typer.Option(help="Factor on the distillation's step sizes.")] = None,
     blend: Annotated[str, typer.Option(help="slerp or lerp.")] = "slerp",
+    last: Annotated[Path | None, typer.Option(help="A picture of the painting's shape that the clip ends on.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="The frame after the last is the first.")] = False,
     size: Annotated[str, typer.Option(help="native, WIDTHxHEIGHT, or the longer side in pixels.")] = "native",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -111,15 +114,25 @@ def animate(
     if target.resolve() == painting.resolve():
         raise OutputError(f"expected another name for the result than the painting's own, got {target}")
     from . import pipeline
+    from .priors.registry import entry
 
+    how: dict[str, Any] = {
+        "model": model, "seed": seed, "steps": steps, "fps": fps, "guidance": guidance, "negative": negative,
+        "mask": mask, "strength": strength, "arrows": [parse_arrow(a) for a in arrow or []], "distil": distil,
+        "distil_evaluations": distil_levels, "curve": curve, "gain": gain, "blend": blend, "size": size,
+        "device": device, "dtype": dtype, "allow_smaller": allow_smaller, "model_size": parse_size(model_size),
+    }  # fmt: skip
+    if last is not None:
+        cli_long.lead_over(painting, last, prompt, target, frames, loop, how, as_json)
+        return
+    if frames is not None and frames > entry(model).frames and not loop:
+        # More than a clip of the model is a film of several.
+        cli_long.film(painting, prompt, target, frames, {**how, "proxy": named_proxy(proxy)}, as_json)
+        return
     with Progress(not as_json) as progress:
         result = pipeline.animate(
-            painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance, negative=negative,
-            mask=mask, strength=strength, arrows=[parse_arrow(a) for a in arrow or []],
-            proxy=named_proxy(proxy), distil=distil, distil_evaluations=distil_levels,
-            curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device, dtype=dtype,
-            allow_smaller=allow_smaller, model_size=parse_size(model_size), on_progress=progress,
-        )  # fmt: skip
+            painting, prompt, frames=frames, proxy=named_proxy(proxy), loop=loop, on_progress=progress, **how
+        )
         report = _save(result, target)
     _finish(result, report, as_json)
 
@@ -138,6 +151,9 @@ def rerun(
     target = out or file.with_name(f"{file.stem}-again{file.suffix}")
     check_target(target)
     recipe = read_recipe(file)
+    if "film" in recipe or "between" in recipe:
+        cli_long.again(recipe, target, as_json)
+        return
     from . import pipeline
 
     with Progress(not as_json) as progress:

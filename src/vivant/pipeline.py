@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ImageError, OutputError, SettingError
+from .errors import OutputError, SettingError
 from .images import load_mask, load_painting, load_proxy, resized
-from .proxy.drift import STRANGER, Drift, drift
-from .recipe import Recipe, absolute, check_same, picture_hash, versions
-from .shot import Arrow, Controls, Shot
-
-Progress = Callable[[str, int, int], None]
-"""(stage, done, total), total 0 while it is not known"""
+from .proxy.drift import Drift, drift
+from .recipe import Recipe, check_same
+from .shot import Arrow, Shot
+from .stage import Progress, chosen_device, named_proxy, prepare, silent
 
 
 @dataclass
@@ -31,7 +29,7 @@ class Result:
     evaluations: int
     warnings: list[str]
     _render: Callable[[], Iterator[np.ndarray]] = field(repr=False)
-    _progress: Progress = field(repr=False, default=lambda stage, done, total: None)
+    _progress: Progress = field(repr=False, default=silent)
 
     def frames(self) -> Iterator[np.ndarray]:
         """The frames, (H, W, 3) uint8 sRGB at the painting's size."""
@@ -75,6 +73,7 @@ def animate(
     dtype: str = "auto",
     allow_smaller: bool = False,
     model_size: tuple[int, int] | None = None,
+    loaded: dict[Any, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Result:
     """Animate a painting as a sentence says ("Every Painting Awakened", on any base model).
@@ -83,58 +82,22 @@ def animate(
     of the picture. `proxy`: "auto", "none", a maker's name, or a picture. `loop`: the frame after the last is the first. `size`: "native",
     "WIDTHxHEIGHT" or the longer side. What is None takes the model's own default. `dtype`: "auto", float32,
     bfloat16 or float16. `allow_smaller`: consent to a smaller working size where memory is short; `model_size`: a
-    (width, height) whose area the model works at, in the painting's aspect, in place of its own. Raises `InputError` for
-    input that cannot be used and `ModelError` for a model that cannot, memory being short before it is loaded.
+    (width, height) whose area the model works at, in the painting's aspect, in place of its own; `loaded`: the caller's
+    dictionary of models, filled and used again. Raises `InputError` for input that cannot be used and `ModelError` for a model that cannot, memory being short before it is loaded.
     """
     import torch
 
-    from . import ladder, memory
     from .awaken import awaken
-    from .priors.negatives import for_paintings
-    from .priors.registry import load, weights_hash
 
-    report = on_progress or (lambda stage, done, total: None)
+    report = on_progress or silent
     start = time.perf_counter()
-    original = load_painting(painting)
-    picture = resized(original, size)
-    extent = (picture.shape[1], picture.shape[0])
-    hand = Controls(
-        mask=load_mask(mask, extent) if mask is not None else None,
-        strength=strength,
-        arrows=tuple(_arrow(a) for a in arrows),
-    )
-    # Whatever was given is judged before the model is loaded; what was not given stands in at a value that passes.
-    Shot(
-        picture, prompt, negative, hand, 2 if frames is None else frames, 1 if fps is None else fps,
-        1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend, loop,
+    stage = prepare(
+        painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance,
+        negative=negative, mask=mask, strength=strength, arrows=arrows, proxy=proxy, distil=distil,
+        distil_evaluations=distil_evaluations, curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device,
+        dtype=dtype, allow_smaller=allow_smaller, model_size=model_size, loaded=loaded, progress=report,
     )  # fmt: skip
-    named = _named(proxy)
-    report("loading the model", 0, 0)
-    where = _device(device)
-    paths = 1 if named == "none" else 2
-    planned = memory.plan(
-        model, where, dtype, extent, frames, steps, distil, distil_evaluations, paths, allow_smaller, model_size
-    )
-    memory.check(planned)
-    prior = load(model, planned.load_device, planned.dtype)
-    rungs = ladder.apply(prior, planned)
-    card = prior.card
-    softened = for_paintings(negative)
-    shot = Shot(
-        picture, prompt, softened.negative, hand,
-        frames=card.frames if frames is None else frames, fps=card.fps if fps is None else fps,
-        steps=card.steps if steps is None else steps, guidance=card.guidance if guidance is None else guidance,
-        seed=seed, distil=distil, curve=curve,
-        distil_evaluations=card.distil_evaluations if distil_evaluations is None else distil_evaluations,
-        gain=card.gain if gain is None else gain, blend=blend, loop=loop,
-    )  # fmt: skip
-    unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(prompt)
-    notes = [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
-    if softened.removed:
-        notes.append(f"left out of the negative sentence, they argue against paintings: {', '.join(softened.removed)}")
-    notes += [f"to fit in memory: {rung}" for rung in rungs]
-    second, said = _proxy(named or proxy, picture, shot, model, where)
-    notes += said
+    prior, shot = stage.prior, stage.shot
     seconds = {"prepare": round(time.perf_counter() - start, 3)}
     start = time.perf_counter()
     calls = 0
@@ -144,26 +107,16 @@ def animate(
         calls += 1
         report("dreaming", calls, _expected(shot))
 
-    x = awaken(prior, shot, second, torch.Generator().manual_seed(shot.seed), count)
+    x = awaken(prior, shot, stage.proxy, torch.Generator().manual_seed(shot.seed), count)
     seconds["generate"] = round(time.perf_counter() - start, 3)
-    record = Recipe(
-        painting=absolute(painting), painting_sha256=str(picture_hash(original)), prompt=prompt, model=model,
-        weights_sha256=weights_hash(model), seed=seed, frames=shot.frames, fps=shot.fps, steps=shot.steps,
-        guidance=float(shot.guidance or 0), negative=negative, distil=distil, distil_evaluations=shot.distil_evaluations,
-        curve=curve, gain=float(shot.gain or 0), blend=blend,
-        proxy=named or absolute(proxy), proxy_sha256=picture_hash(second),
-        mask=None if mask is None else absolute(mask), mask_sha256=picture_hash(hand.mask), strength=strength,
-        arrows=[[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], loop=loop, size=size, device=where,
-        model_size=list(model_size) if model_size else None,
-        versions=versions() | planned.decides(),
-    )  # fmt: skip
+    record = Recipe(**stage.recipe, frames=shot.frames, loop=loop, model_size=list(model_size) if model_size else None)
 
     def frames_of() -> Iterator[np.ndarray]:
         from .render.render import render
 
         return render(prior, x, shot)
 
-    return Result(shot, record.as_dict(), seconds, calls, notes, frames_of, report)
+    return Result(shot, record.as_dict(), seconds, calls, stage.notes, frames_of, report)
 
 
 def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
@@ -186,7 +139,7 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
         raise SettingError(
             f"expected {r.model} with the weights the result was made with, this installation has others"
         )
-    if _named(r.proxy) is None:
+    if named_proxy(r.proxy) is None:
         check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, resized(picture, r.size)))
     result = animate(
         r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
@@ -216,58 +169,8 @@ def make_proxy(
     Shot(picture, prompt, seed=seed)  # the same judgement as an animation's
     if out.suffix.lower() != ".png":
         raise OutputError(f"expected a proxy that ends in .png, got {out.name!r}")
-    made = make(maker, picture, prompt, seed, _device(device), model)
+    made = make(maker, picture, prompt, seed, chosen_device(device), model)
     return save_picture(made, out), drift(picture, made), chosen(maker, model)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingError(f"expected a device of this machine, got {name!r} and found no CUDA; use --device cpu")
-    if not (name == "cpu" or name.startswith("cuda")):
-        raise SettingError(f"expected device auto, cpu or cuda, got {name!r}")
-    return name
-
-
-def _proxy(proxy: Any, picture: np.ndarray, shot: Shot, model: str, device: str) -> tuple[np.ndarray | None, list[str]]:
-    """The proxy image and what is to be said of it: a name's is made, a picture is fitted and refused when it is another."""
-    from .proxy.registry import make
-
-    named = _named(proxy)
-    if named == "none":
-        return None, []
-    if named is None:
-        made = load_proxy(proxy, picture)
-        far = drift(picture, made)
-        if far.structure > STRANGER:
-            raise ImageError(
-                f"expected a proxy that shows the painting's own scene, got another (structure distance {far.structure:.2f}, "
-                f"at most {STRANGER}); give a rendering of this painting, or --proxy auto"
-            )
-    else:
-        made = make(named, picture, shot.prompt, shot.seed, device, model)
-        far = drift(picture, made)
-    return made, [far.warning] if far.warning else []
-
-
-def _named(proxy: Any) -> str | None:
-    """The name that stands for a proxy; None for a picture. An array is never compared with a name."""
-    from .proxy.registry import PROXIES
-
-    if proxy is None:
-        return "none"
-    return proxy if isinstance(proxy, str) and proxy in ("auto", "none", *PROXIES) else None
-
-
-def _arrow(value: Arrow | Sequence[float]) -> Arrow:
-    if isinstance(value, Arrow):
-        return value
-    if len(value) != 4:
-        raise SettingError(f"expected an arrow as (x0, y0, x1, y1), got {value!r}")
-    return Arrow(*value)
 
 
 def _expected(shot: Shot) -> int:

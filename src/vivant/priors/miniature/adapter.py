@@ -19,7 +19,7 @@ from ...process import Level, Prediction, Video, coefficients, recover
 from ...shot import Arrow, Shot
 from ..combine import masked
 from ..protocol import Card, Denoiser
-from . import paint, weather
+from . import paint, reel, weather
 from .net import Config, MotionUNet, PictureReader, conditions
 from .pace import carried
 from .text import UNKNOWN, TextReader, tokenize
@@ -137,14 +137,27 @@ class Miniature:
 
     def frames(self, x: Video, shot: Shot) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """One clip, frame by frame: the painting itself, carried along the motion."""
+        support, travels = self.outlines(shot)
+        clip = paint.frames(shot.painting, self.motion_of(x, shot), shot.frames, support, travels, shot.loop)
+        falling, _ = weather.said(shot.prompt)
+        if falling is not None:
+            asked = _asked(shot)
+            clip = weather.over(clip, falling, shot.frames, asked, shot.seed, paint.mount(shot.painting), shot.loop)
+        yield from clip
+
+    def motion_of(self, x: Video, shot: Shot) -> Float[np.ndarray, "L 3 h w"]:
+        """Latents (1, 3, L, h, w) as displacement in fractions of the sides, and light, at the strength asked for."""
         # The scenes' motion is proportional to their strength: the clip is dreamt at 0.5 and painted at what is asked.
-        asked = shot.controls.strength if shot.controls.strength is not None else 0.5
         scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1)
         _, where, told = self._read(shot)
         dreamt = (x.float() * scale)[0].transpose(0, 1)
         if not shot.controls.arrows:  # arrows say themselves how far
             dreamt = carried(dreamt, where[0] * self._mask(shot)[0], told[0])
-        field = (dreamt * (asked / 0.5)).cpu().numpy()
+        return np.ascontiguousarray((dreamt * (_asked(shot) / 0.5)).cpu().numpy())
+
+    def outlines(self, shot: Shot) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+        """What may move within its own outline, and what takes its outline along, both in [0, 1]."""
+        _, where, told = self._read(shot)
         moving = where * told[:, :, :1, None]
         # A figure that leans or nods stays where it is; only what drifts takes its outline along.
         leaves = moving * told[:, :, 5 + KINDS.index("drift"), None, None].clamp(0, 1)
@@ -154,11 +167,11 @@ class Miniature:
         # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
         firm = ((stays - 0.45) / 0.3).clamp(0, 1)
         support, travels = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
-        clip = paint.frames(shot.painting, np.ascontiguousarray(field), shot.frames, support, travels, shot.loop)
-        falling, _ = weather.said(shot.prompt)
-        if falling is not None:
-            clip = weather.over(clip, falling, shot.frames, asked, shot.seed, paint.mount(shot.painting), shot.loop)
-        yield from clip
+        return support, travels
+
+    def reel(self, shot: Shot, total: int) -> MotionFilm:
+        """A film of `total` frames, painted window by window; `shot.frames` is how long one window lasts."""
+        return MotionFilm(self, shot, total)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt this model never learned, in order."""
@@ -204,3 +217,32 @@ class Miniature:
             out[0, 1, rows, columns] = (arrow.y1 - arrow.y0) / SCALE[1]
             out[0, 2, rows, columns] = 1
         return out
+
+
+class MotionFilm:
+    """A film of the embedded prior: windows of its latents in, the frames that lie in them out."""
+
+    def __init__(self, prior: Miniature, shot: Shot, total: int) -> None:
+        self.prior, self.shot = prior, shot
+        self.film = reel.Film(reel.Reel(shot.painting, *prior.outlines(shot)), total, prior.config.keys, shot.frames)
+        self.falling, _ = weather.said(shot.prompt)
+        self.numbers = range(0)
+
+    def go_on(self, x: Video, lead: int) -> int:
+        """The next window (1, 3, l, h, w); returns how many frames lie in it. `lead` is 0: windows share no latents."""
+        self.numbers = self.film.go_on(self.prior.motion_of(x, self.shot))
+        return len(self.numbers)
+
+    def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The frames of the present window, at the painting's own size."""
+        shot, clip = self.shot, self.film.paint(self.numbers)
+        if self.falling is None:
+            return clip
+        edge = paint.mount(shot.painting)
+        return weather.over(
+            clip, self.falling, shot.frames, _asked(shot), shot.seed, edge, begin=self.numbers.start, like=shot.painting
+        )
+
+
+def _asked(shot: Shot) -> float:
+    return shot.controls.strength if shot.controls.strength is not None else 0.5

@@ -26,7 +26,7 @@ def mount(painting: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int, int, int]:
     ]
     if sum(found) < 3:
         return 0, 0, 0, 0
-    rim = round(0.006 * max(painting.shape[:2]))
+    rim = round(0.012 * max(painting.shape[:2]))
     top, bottom, left, right = (w + rim if ok else 0 for w, ok in zip(widths, found, strict=True))
     return top, bottom, left, right
 

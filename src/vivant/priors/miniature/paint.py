@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, overlap, resize, step
+from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, resize, step
+from .keys import bent, between
+from .travel import carried, followed, spread, travelling
 
 QUIET = 0.0015
 """displacement, as a fraction of the sides, under which a place counts as still"""
@@ -23,6 +25,8 @@ DIM = 0.01
 """relative change of light under which a place counts as steady"""
 CYCLE = 0.07
 """how far a drift goes, as a fraction of the sides, before a loop fades it into itself"""
+GRAIN = 0.006
+"""how fine a painting's texture is taken to be, as a fraction of the longer side"""
 MOST_THINGS = 6
 """travelling things that are cut out, the largest first"""
 
@@ -34,6 +38,7 @@ def frames(
     support: Float[np.ndarray, "h w"] | None = None,
     travels: Float[np.ndarray, "h w"] | None = None,
     loop: bool = False,
+    arrive: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Frames 0 … count-1 of a clip.
 
@@ -41,7 +46,7 @@ def frames(
     painting(p + d(p))) and a relative gain of light. Frame 0 is the painting; frame i is at time i/(count-1). `support`:
     what may move within its own outline (sky, water), `travels`: what takes its outline along (boats, birds), both in
     [0, 1]; without them, that is read from the field. Memory does not grow with `count`. `loop`: the frame after the
-    last is the first.
+    last is the first. `arrive`: the last frame, not the first, is the painting; all moves towards it.
     """
     height, width = painting.shape[:2]
     top, bottom, left, right = mount(painting)
@@ -51,50 +56,30 @@ def frames(
         box = (left / width, top / height, 1 - right / width, 1 - bottom / height)
         state = np.stack([cropped(s, box) for s in state]) / np.array([box[2] - box[0], box[3] - box[1], 1], np.float32)
         support, travels = (None if m is None else cropped(m, box) for m in (support, travels))
-    sheets = _Sheets(np.ascontiguousarray(painting[window]), state, support, travels)
+    sheets = Sheets(np.ascontiguousarray(painting[window]), state, support, travels)
     if loop:
         sheets.close()
+    sheets.arrives = np.float32(arrive)
     for i in range(count):
         frame = painting.copy()
-        if i > 0 and not sheets.idle:
+        if i != (count - 1 if arrive else 0) and not sheets.idle:
             frame[window] = sheets.paint(i / count if loop else i / (count - 1))
         yield frame
 
 
-def between(keys: Float[np.ndarray, "L ..."], u: float) -> np.ndarray:
-    """The keyframes at time u in [0, L] (keyframe k lies at k+1, rest at 0): a Catmull-Rom spline, smooth in time."""
-    count = len(keys)
-    k = min(int(u), count - 1)
-    f = u - k
-
-    def at(j: int) -> np.ndarray:
-        if j < 0:
-            return -keys[0]
-        if j > count:
-            return 2 * keys[-1] - (keys[-2] if count > 1 else 0)
-        return keys[j - 1] if j > 0 else np.zeros_like(keys[0])
-
-    w = 0.5 * np.array([-f + 2 * f**2 - f**3, 2 - 5 * f**2 + 3 * f**3, f + 4 * f**2 - 3 * f**3, f**3 - f**2])
-    return sum(np.float32(c) * at(k - 1 + j) for j, c in enumerate(w))  # type: ignore[return-value]
-
-
-def bent(keys: Float[np.ndarray, "L ..."]) -> Float[np.ndarray, "L ..."]:
-    """Keyframes whose last is rest: what the clip has gone by its end is taken off evenly along the way."""
-    share = (np.arange(1, len(keys) + 1, dtype=np.float32) / len(keys)).reshape(-1, *[1] * (keys.ndim - 1))
-    return keys - share * keys[-1]
-
-
 class _Thing(NamedTuple):
-    """Something cut out of the painting: its outline `cut` (h w) and paint, from (x, y) on, and its way in pixels (L 2)."""
+    """Something cut out of the painting: its outline `cut` (h w) and paint, from (x, y) on, its way in pixels (L 2), and
+    the cells `mine` where it starts."""
 
     cut: np.ndarray
     paint: np.ndarray
     x: int
     y: int
     way: np.ndarray
+    mine: np.ndarray
 
 
-class _Sheets:
+class Sheets:
     """What is computed once per clip: masks along the painting's edges, the sheets of paint, the travelling things."""
 
     def __init__(
@@ -105,22 +90,25 @@ class _Sheets:
         scale = min(1.0, WORK / max(height, width))
         self.work = (max(8, round(width * scale)), max(8, round(height * scale)))
         self.guide = cv2.resize(painting, self.work, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        self.asked = np.ones(field.shape[1:3], np.float32)
         if support is not None:
-            asked = support if travels is None else np.maximum(support, _spread(travels, len(travels) // 3))
-            field = field * step(asked, 0.02, 0.3)[None, ..., None]
-        field = np.stack([cv2.GaussianBlur(f, (0, 0), 0.5) for f in field])
-        reach, light = np.hypot(field[..., 0], field[..., 1]).max(0), np.abs(field[..., 2]).max(0)
-        self.gain = field[..., 2] * step(light, DIM / 2, 2 * DIM)
-        move = field[..., :2] * step(reach, 0.7 * QUIET, 1.7 * QUIET)[None, ..., None]
+            wide = support if travels is None else np.maximum(support, spread(travels, len(travels) // 3))
+            self.asked = step(wide, 0.02, 0.3)
+        whole = self._soft(field)
+        reach, light = np.hypot(whole[..., 0], whole[..., 1]).max(0), np.abs(whole[..., 2]).max(0)
+        self.shines, self.stirs = step(light, DIM / 2, 2 * DIM), step(reach, 0.7 * QUIET, 1.7 * QUIET)
+        self.gain, move = self.told(field)
         self.lit, moves = bool(light.max() > DIM), bool(reach.max() > QUIET)
         self.idle = not (self.lit or moves)
         self.cover: np.ndarray | None = None
         self.carry: np.ndarray | None = None
         self.cycles = 0
+        self.lively = False
+        self.arrives = np.float32(0)
         self.things: list[_Thing] = []
         if not moves:
             return
-        origin = self._travelling(move, reach) if travels is None else travels
+        origin = travelling(move, reach, QUIET) if travels is None else travels
         clean, crossed = (
             self._lift(move, np.asarray(origin, np.float32)) if origin.max() > 0.35 else (painting, reach < 0)
         )
@@ -128,11 +116,19 @@ class _Sheets:
         if reach.max() > QUIET:
             self._drift(clean, move, reach, crossed, support)
 
+    def _soft(self, field: np.ndarray) -> np.ndarray:
+        return np.stack([cv2.GaussianBlur(f, (0, 0), 0.5) for f in field * self.asked[None, ..., None]])
+
+    def told(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Light (L h w) and displacement (L h w 2) of a field (L h w 3), where this clip lets anything happen."""
+        soft = self._soft(field)
+        return soft[..., 2] * self.shines, soft[..., :2] * self.stirs[..., None]
+
     def _drift(
         self, clean: np.ndarray, move: np.ndarray, reach: np.ndarray, crossed: np.ndarray, support: np.ndarray | None
     ) -> None:
         """The sheet of what moves in its place: `cover` (H W), `sheet` (H W 3) and its displacement `flow` (L h w 2)."""
-        near = cv2.GaussianBlur(_spread(reach, 3), (0, 0), 1.5)
+        near = cv2.GaussianBlur(spread(reach, 3), (0, 0), 1.5)
         rough = step(reach / np.maximum(near, 2 * QUIET), 0.05, 0.95)
         if support is not None:
             rough = np.minimum(step(support, 0.2, 0.8), step(reach, 0.7 * QUIET, 1.7 * QUIET))
@@ -146,69 +142,53 @@ class _Sheets:
             step(reach, 0.7 * QUIET, 2 * QUIET) * (1 if support is None else step(support, 0.02, 0.5)), self.work
         )
         mask = clear * mask + (1 - clear) * wide
-        steady = np.stack([fill(m, np.where(crossed, 0, rough**4)) for m in move])
-        raw = np.where(crossed[..., None], steady, move)
-        self.flow = raw + clear_low * (steady - raw)
+        self.where = (crossed, rough, clear_low)
+        self.flow = self.sheets_flow(move)
         self.cover = np.clip(resize(mask, self.native), 0, 1)
         core = cv2.erode(((mask > 0.95) & (likely > 0.68)).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         self.sheet = mix(clean, continued(clean, core, self.work), np.clip(resize(clear, self.native), 0, 1))
 
-    def _travelling(self, move: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        """Where things start (h w) that leave their place: their sources stay put while they move on."""
-        origin = np.zeros(reach.shape, np.float32)
-        if len(move) < 2 or min(reach.shape) < 4:
-            return origin
-        count, labels = cv2.connectedComponents((reach > QUIET).astype(np.uint8))
-        for label in range(1, count):
-            speed = np.hypot(move[..., 0], move[..., 1]) * (labels == label)
-            peaks = speed.max((1, 2))
-            keys = np.flatnonzero(peaks > 0.1 * peaks.max())
-            claims = [_sources(m, s > 0.5 * s.max()) for m, s in zip(move[keys], speed[keys], strict=True)]
-            last = resize(speed[keys[-1]], claims[0].shape[::-1]) > 0.4 * peaks[keys[-1]]
-            first = claims[0] > 0.3
-            if overlap(claims[-1] > 0.3, first) > overlap(last, first) + 0.15:
-                whole = np.median(claims, 0).astype(np.float32)
-                origin = np.maximum(origin, cv2.resize(whole, origin.shape[::-1], interpolation=cv2.INTER_AREA))
-        return origin
+    def sheets_flow(self, move: np.ndarray) -> np.ndarray:
+        """How the sheet moves (L h w 2): as its sure places do, beyond what is drawn over it."""
+        crossed, rough, clear = self.where
+        steady = np.stack([fill(m, np.where(crossed, 0, rough**4)) for m in move])
+        raw = np.where(crossed[..., None], steady, move)
+        return raw + clear * (steady - raw)
 
     def _lift(self, move: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cut out what starts at `origin` (h w). Returns the painting without it (H W 3) and the cells it crosses (h w)."""
-        rows, columns = origin.shape
         width, height = self.native
         crossed = np.zeros(origin.shape, bool)
         whole = np.zeros(self.work[::-1], np.float32)
         _count, labels, stats, _ = cv2.connectedComponentsWithStats((origin > 0.35).astype(np.uint8))
         # A travelling thing keeps its shape: its way is the motion around it, followed from key to key.
         for label in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MOST_THINGS] + 1:
-            mine = _spread((labels == label).astype(np.float32), 1) * (origin > 0.02)
-            way = [np.zeros(2, np.float32)]
-            passed = np.zeros(origin.shape, bool)
-            for m in move:
-                ahead = np.array([[1, 0, way[-1][0] * columns], [0, 1, way[-1][1] * rows]], np.float32)
-                weight = _spread(cv2.warpAffine(mine, ahead, (columns, rows)), 3) * np.hypot(m[..., 0], m[..., 1]) ** 2
-                total = float(weight.sum())
-                way.append(-(m * weight[..., None]).sum((0, 1)) / total if total > 1e-9 else way[-1])
-                ahead[:, 2] = way[-1] * (columns, rows)
-                passed |= _spread(cv2.warpAffine(mine, ahead, (columns, rows)), 2) > 0
-            path = np.stack(way[1:]) * np.array([width, height], np.float32)
+            mine = spread((labels == label).astype(np.float32), 1) * (origin > 0.02)
+            way = followed(move, mine)
+            passed = np.max([spread(carried(mine, w), 2) > 0 for w in way], 0)
+            path = way * np.array([width, height], np.float32)
             if np.hypot(*path.T).max() < 1.5:
                 continue
-            mask, _, _ = along_edges(self.guide, np.clip(2 * origin * _spread(mine, 1), 0, 1), (0.3, 0.5))
+            mask, _, _ = along_edges(self.guide, np.clip(2 * origin * spread(mine, 1), 0, 1), (0.3, 0.5))
             if mask.max() < 0.5:
                 continue
-            crossed |= passed | (_spread(mine, 2) > 0)
+            crossed |= passed | (spread(mine, 2) > 0)
             # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
-            mask = cv2.GaussianBlur(_spread(mask, 2), (0, 0), 1.0)
+            mask = cv2.GaussianBlur(spread(mask, 2), (0, 0), 1.0)
             whole = np.maximum(whole, mask)
             cut = np.clip(resize(mask, self.native), 0, 1)
             x, y, w, h = cv2.boundingRect((cut > 0.004).astype(np.uint8))
             box = (slice(y, y + h), slice(x, x + w))
-            self.things.append(_Thing(cut[box].copy(), self.painting[box].copy(), x, y, path))
+            self.things.append(_Thing(cut[box].copy(), self.painting[box].copy(), x, y, path, mine))
         if not self.things:
             return self.painting, crossed
         self.hole = np.clip(resize(whole, self.native), 0, 1)
-        self.behind = continued(self.painting, _spread(whole, 2) < 0.02, self.work, 3)
+        self.behind = continued(self.painting, spread(whole, 2) < 0.02, self.work, 3)
         return self.behind, crossed
+
+    def way(self, thing: _Thing, move: np.ndarray) -> np.ndarray:
+        """The way of one of the things through another window's motion, in fractions of the sides (L 2)."""
+        return followed(move, thing.mine)
 
     def close(self) -> None:
         """Bend the clip into a loop.
@@ -231,26 +211,44 @@ class _Sheets:
     def paint(self, u: float) -> np.ndarray:
         """The frame (H W 3) at share u of the clip, in [0, 1]."""
         at = u * len(self.gain)
-        out = self.painting
         back = (1 - np.cos(2 * np.pi * u)) / 2 * len(self.gain) if self.cycles else at
-        ways = [between(t.way, back) for t in self.things]
+        ways = [between(t.way, back) - self.arrives * t.way[-1] for t in self.things]
+        flow = None if self.cover is None else between(self.flow, at) - self.arrives * self.flow[-1]
+        light = between(self.gain, at) - self.arrives * self.gain[-1]
+        return self.lay(ways, flow, (self.cycles * u) % 1.0, light)
+
+    def lay(self, ways: list[np.ndarray], flow: np.ndarray | None, phase: float, light: np.ndarray) -> np.ndarray:
+        """The frame (H W 3): how far each thing has come (pixels), the sheet's displacement, its drift's phase, the light."""
+        out = self.painting
         if ways:
             away = min(max(float(np.hypot(*way)) for way in ways) / 1.5, 1.0)
             out = mix(out, self.behind, self.hole * np.float32(away))
-        if self.cover is not None:
-            flow = between(self.flow, at)
+        if flow is not None:
             if self.carry is None:
                 out = self._carried(out, flow)
             else:
-                phase = (self.cycles * u) % 1.0
                 now, before = (self._carried(out, flow + np.float32(p) * self.carry) for p in (phase, phase - 1))
-                out = cv2.addWeighted(now, 1 - phase, before, phase, 0)
+                out = self.fade(now, before, phase)
         for thing, way in zip(self.things, ways, strict=True):
             self._lay(out, thing, way)
         if self.lit:
-            gain = 1 + resize(between(self.gain, at), self.native)
+            gain = 1 + resize(light, self.native)
             out = cv2.multiply(out, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
         return out
+
+    def fade(self, now: np.ndarray, before: np.ndarray, phase: float) -> np.ndarray:
+        """One frame of the drift's two phases; `lively`: with the contrast that two textures lose in being averaged."""
+        mixed = cv2.addWeighted(now, 1 - phase, before, phase, 0)
+        if not self.lively or self.carry is None:
+            return mixed
+        width, height = self.native
+        apart = np.hypot(self.carry[..., 0] * width, self.carry[..., 1] * height) / (GRAIN * max(width, height))
+        # Weights p and 1-p leave 1 - 2p(1-p)(1-ρ) of the variance of textures that correlate by ρ.
+        unlike = 1 - np.exp(-(apart**2))
+        boost = resize(1 / np.sqrt(1 - 2 * phase * (1 - phase) * unlike), self.native)
+        size = max(3, round(GRAIN * 4 * max(width, height)))
+        assert self.cover is not None
+        return mix(mixed, cv2.blur(mixed, (size, size)), (1 - boost) * self.cover)
 
     def _carried(self, out: np.ndarray, flow: np.ndarray) -> np.ndarray:
         x, y, far = self._maps(resize(flow, self.native))
@@ -280,20 +278,3 @@ class _Sheets:
         dx, dy = move[..., 0] * width, move[..., 1] * height
         far = np.minimum(cv2.magnitude(dx, dy) * np.float32(1 / 1.5), 1)
         return dx + np.arange(width, dtype=np.float32), dy + np.arange(height, dtype=np.float32)[:, None], far
-
-
-def _spread(x: np.ndarray, cells: int) -> np.ndarray:
-    return cv2.dilate(x, np.ones((2 * cells + 1, 2 * cells + 1), np.uint8))
-
-
-def _sources(move: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """The places (4h 4w) that the active cells (h w) look at through `move` (h w 2)."""
-    rows, columns = 4 * active.shape[0], 4 * active.shape[1]
-    fine = (
-        resize(move * active[..., None], (columns, rows)) / np.maximum(resize(active, (columns, rows)), 0.1)[..., None]
-    )
-    y, x = np.nonzero(resize(active, (columns, rows)) > 0.5)
-    tx, ty = np.rint(x + fine[y, x, 0] * columns), np.rint(y + fine[y, x, 1] * rows)
-    ok = (tx >= 0) & (tx < columns) & (ty >= 0) & (ty < rows)
-    hits = np.bincount((ty[ok] * columns + tx[ok]).astype(int), minlength=rows * columns).reshape(rows, columns)
-    return cv2.GaussianBlur(np.minimum(hits, 1).astype(np.float32), (0, 0), 0.8)

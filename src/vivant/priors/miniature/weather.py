@@ -79,10 +79,13 @@ def over(
     seed: int,
     border: tuple[int, int, int, int] = (0, 0, 0, 0),
     loop: bool = False,
+    begin: int = 0,
+    like: UInt8[np.ndarray, "H W 3"] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Lay the weather over a clip of `count` frames; `strength` 0..1 decides how much of it. Same seed, same drops.
 
     `border`: pixels at the top, bottom, left and right on which nothing falls (a mount or a frame). `loop`: after the last frame comes the first.
+    `begin`: the number of the first frame given; beyond `count` it goes on falling. `like`: whose light it has, the first frame's when None.
     """
     rng = np.random.default_rng(seed)
     amount = round((500 if weather.kind == "rain" else 420) * strength * 2)
@@ -95,10 +98,10 @@ def over(
         aside_total = np.round(aside_total / TURN) * TURN
     swing, phase = rng.uniform(0.004, 0.016, amount), rng.uniform(0, 2 * np.pi, amount)
     tone: np.ndarray | None = None
-    for i, given in enumerate(frames):
+    for i, given in enumerate(frames, begin):
         frame = given.copy()
         if tone is None:
-            bright = frame[::8, ::8].reshape(-1, 3).astype(np.float32)
+            bright = (frame if like is None else like)[::8, ::8].reshape(-1, 3).astype(np.float32)
             tone = bright[bright.sum(1) >= np.percentile(bright.sum(1), 98)].mean(0) * 0.75 + 255 * 0.25
         t = i / count if loop else i / max(count - 1, 1)
         if (i == 0 and not loop) or amount == 0:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_arrows, cli_controls, cli_eval, cli_long, cli_metrics, cli_models
+from . import cli_arrows, cli_controls, cli_data, cli_eval, cli_long, cli_metrics, cli_models, cli_train
 from .errors import InputError, OutputError, SettingError, VivantError
 
 app = typer.Typer(
@@ -29,17 +29,20 @@ app.add_typer(eval_app, name="eval")
 cli_models.register(app)
 cli_arrows.register(app, train_app)
 cli_controls.register(app, eval_app)
+cli_data.register(app)
 cli_eval.register(app, eval_app)
 cli_long.register(app, eval_app)
 cli_metrics.register(app)
+cli_train.register(train_app)
 
 Seed = Annotated[int, typer.Option(help="Same seed, same clip.")]
 
 
 @app.command()
 def animate(
-    painting: Annotated[Path, typer.Argument(help="The picture: JPEG, PNG, TIFF, WebP …")],
-    prompt: Annotated[str, typer.Argument(help='What moves, e.g. "Clouds drift to the right".')],
+    ctx: typer.Context,
+    painting: Annotated[Path | None, typer.Argument(help="The picture: JPEG, PNG, TIFF, WebP …")] = None,
+    prompt: Annotated[str, typer.Argument(help='What moves, e.g. "Clouds drift to the right".')] = "",
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help=".mp4 .gif .webp .apng, or a folder of PNGs. Default: beside you, NAME.mp4"),
@@ -52,8 +55,20 @@ def animate(
     guidance: Annotated[float | None, typer.Option(help="How strongly the words pull.")] = None,
     negative: Annotated[str, typer.Option(help="What to avoid, for models that take it.")] = "",
     mask: Annotated[
-        Path | None, typer.Option(help="Picture of the painting's shape: white may move, black stays to the pixel.")
+        str | None,
+        typer.Option(
+            help="Where it may move; all else stays to the pixel: a picture (white moves), SVG, JSON, a box x0,y0,x1,y1."
+        ),
     ] = None,
+    feather: Annotated[str | None, typer.Option(help="The mask softened inwards: pixels (12) or a share (2%).")] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A part with a sentence of its own: "mask=a.png; prompt=Clouds drift; strength=.4"; may be repeated.'
+        ),
+    ] = None,
+    compose: Annotated[str, typer.Option(help='Regions "together" or "in turn".')] = "together",
+    shot: Annotated[Path | None, typer.Option(help="A YAML or JSON file that holds all of this.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much it moves, 0..1.")] = None,
     arrow: Annotated[
         list[str] | None, typer.Option(help='"x0,y0:x1,y1" in fractions of the picture; may be repeated.')
@@ -90,49 +105,47 @@ def animate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about the result.")] = False,
 ) -> None:
     """Animate a painting as a sentence says."""
-    if plan:
-        cli_models.show_plan(
-            painting,
-            size,
-            model,
-            device,
-            dtype,
-            frames,
-            steps,
-            distil,
-            distil_levels,
-            proxy,
-            allow_smaller,
-            parse_size(model_size),
-            as_json,
-        )
-        return
+    from .controls.arrows import parse as parse_arrow
     from .render.export import check_target
 
-    target = out or Path.cwd() / f"{painting.stem}.mp4"
+    how: dict[str, Any] = {
+        "painting": painting, "prompt": prompt, "out": out, "model": model, "seed": seed, "frames": frames, "steps": steps,
+        "fps": fps, "guidance": guidance, "negative": negative, "mask": mask, "feather": feather, "strength": strength,
+        "arrows": tuple(parse_arrow(a) for a in arrow or []), "regions": tuple(region or []), "compose": compose,
+        "proxy": named_proxy(proxy), "distil": distil, "distil_evaluations": distil_levels, "curve": curve, "gain": gain,
+        "blend": blend, "last": last, "loop": loop, "size": size, "device": device, "dtype": dtype,
+        "allow_smaller": allow_smaller, "model_size": parse_size(model_size),
+    }  # fmt: skip
+    if shot is not None:
+        how = told_by(shot, how, ctx)
+    source, words, frames = Path(how.pop("painting") or ""), how.pop("prompt"), how.pop("frames")
+    if source == Path():
+        raise SettingError("expected a painting and a sentence, or --shot FILE, got neither; see vivant animate --help")
+    target = Path(how.pop("out") or Path.cwd() / f"{source.stem}.mp4")
+    last, loop = how.pop("last"), how.pop("loop")
+    if plan:
+        cli_models.show_plan(
+            source, how["size"], how["model"], how["device"], how["dtype"], frames, how["steps"], how["distil"],
+            how["distil_evaluations"], how["proxy"], how["allow_smaller"], how["model_size"], as_json,
+        )  # fmt: skip
+        return
     check_target(target)
-    if target.resolve() == painting.resolve():
+    if target.resolve() == source.resolve():
         raise OutputError(f"expected another name for the result than the painting's own, got {target}")
     from . import pipeline
     from .priors.registry import entry
 
-    how: dict[str, Any] = {
-        "model": model, "seed": seed, "steps": steps, "fps": fps, "guidance": guidance, "negative": negative,
-        "mask": mask, "strength": strength, "arrows": [parse_arrow(a) for a in arrow or []], "distil": distil,
-        "distil_evaluations": distil_levels, "curve": curve, "gain": gain, "blend": blend, "size": size,
-        "device": device, "dtype": dtype, "allow_smaller": allow_smaller, "model_size": parse_size(model_size),
-    }  # fmt: skip
-    if last is not None:
-        cli_long.lead_over(painting, last, prompt, target, frames, loop, how, as_json)
-        return
-    if frames is not None and frames > entry(model).frames and not loop:
-        # More than a clip of the model is a film of several.
-        cli_long.film(painting, prompt, target, frames, {**how, "proxy": named_proxy(proxy)}, as_json)
+    if last is not None or (frames is not None and frames > entry(how["model"]).frames and not loop):
+        # More than a clip of the model is a film of several; a last picture makes an in-between.
+        if how.pop("compose") and how.pop("regions"):
+            raise SettingError("expected regions in a clip of the model's own length, without --last")
+        if last is None:
+            cli_long.film(source, words, target, frames, how, as_json)
+        else:
+            cli_long.lead_over(source, Path(last), words, target, frames, loop, how, as_json)
         return
     with Progress(not as_json) as progress:
-        result = pipeline.animate(
-            painting, prompt, frames=frames, proxy=named_proxy(proxy), loop=loop, on_progress=progress, **how
-        )
+        result = pipeline.animate(source, words, frames=frames, loop=loop, on_progress=progress, **how)
         report = _save(result, target)
     _finish(result, report, as_json)
 
@@ -267,16 +280,13 @@ def named_proxy(text: str) -> str | Path:
     return text if text in ("auto", "none", *PROXIES) else Path(text)
 
 
-def parse_arrow(text: str) -> tuple[float, float, float, float]:
-    """ "x0,y0:x1,y1" as four fractions. Raises `SettingError`."""
-    try:
-        start, end = text.split(":")
-        (x0, y0), (x1, y1) = ((float(v) for v in part.split(",")) for part in (start, end))
-    except ValueError as error:
-        raise SettingError(
-            f'expected an arrow like "0.2,0.3:0.5,0.3" (fractions of the picture), got {text!r}'
-        ) from error
-    return x0, y0, x1, y1
+def told_by(file: Path, how: dict[str, Any], ctx: typer.Context) -> dict[str, Any]:
+    """A shot file's settings, with what stands on the command line in their place."""
+    from .controls.shotfile import load
+
+    names = {"distil_evaluations": "distil_levels", "arrows": "arrow", "regions": "region"}
+    spoken = {key for key in how if getattr(ctx.get_parameter_source(names.get(key, key)), "name", "") == "COMMANDLINE"}
+    return {**how, **{key: value for key, value in load(file).items() if key not in spoken}}
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

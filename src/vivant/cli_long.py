@@ -46,7 +46,7 @@ def long(
     fps: Annotated[int | None, typer.Option(help="Frames a second (default: the model's own).")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the words pull.")] = None,
     negative: Annotated[str, typer.Option(help="What to avoid, for models that take it.")] = "",
-    mask: Annotated[Path | None, typer.Option(help="White may move, black stays to the pixel.")] = None,
+    mask: Annotated[str | None, typer.Option(help="Where it may move: a picture, SVG, JSON or a box.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much it moves, 0..1.")] = None,
     arrow: Annotated[list[str] | None, typer.Option(help='"x0,y0:x1,y1" in fractions; may be repeated.')] = None,
     proxy: Annotated[str, typer.Option(help="auto, none, a maker's name, or a picture.")] = "auto",
@@ -60,6 +60,7 @@ def long(
     from . import cli
 
     target = _target(out, painting)
+    from .controls.arrows import parse as parse_arrow
     from .long.film import animate_long, partial
 
     with cli.Progress(not as_json) as progress, _Stop(partial(target)):
@@ -67,7 +68,7 @@ def long(
             painting, prompt, target, frames=frames, method=method, gamma=gamma, omega=omega, window=window,
             overlap=overlap, fresh=fresh, on_progress=progress, model=model, seed=seed, steps=steps, fps=fps,
             guidance=guidance, negative=negative, mask=mask, strength=strength,
-            arrows=[cli.parse_arrow(a) for a in arrow or []], proxy=cli.named_proxy(proxy), distil=distil, size=size,
+            arrows=[parse_arrow(a) for a in arrow or []], proxy=cli.named_proxy(proxy), distil=distil, size=size,
             device=device, dtype=dtype,
         )  # fmt: skip
     _finish(film, as_json)
@@ -128,6 +129,7 @@ def lead_over(
     if loop:
         raise SettingError("expected --loop or --last, got both: a loop ends on the painting itself")
     with cli.Progress(not as_json) as progress:
+        how.pop("proxy", None)  # the last picture is the second path
         made = animate_between(painting, last, prompt, target, frames=frames, on_progress=progress, **how)
     _finish(made, as_json)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import OutputError, SettingError
-from .images import load_mask, load_painting, load_proxy, resized
+from .images import load_painting, load_proxy, resized
 from .proxy.drift import Drift, drift
 from .recipe import Recipe, check_same
 from .shot import Arrow, Shot
@@ -59,8 +59,11 @@ def animate(
     guidance: float | None = None,
     negative: str = "",
     mask: Any = None,
+    feather: str | float | None = None,
     strength: float | None = None,
     arrows: Sequence[Arrow | tuple[float, float, float, float]] = (),
+    regions: Sequence[Any] = (),
+    compose: str = "together",
     proxy: Any = "auto",
     distil: float = 0.6,
     distil_evaluations: int | None = None,
@@ -78,7 +81,9 @@ def animate(
 ) -> Result:
     """Animate a painting as a sentence says ("Every Painting Awakened", on any base model).
 
-    `painting`: path, PIL image or array. `mask`: white moves. `strength`: 0..1. `arrows`: (x0, y0, x1, y1) in fractions
+    `painting`: path, PIL image or array. `mask`: white moves; a picture, or text as
+    `controls.mask` has it, softened by `feather`. `regions`: parts with sentences of their own (`controls.told.Told`, or
+    text), moved `compose` "together" or "in turn". `strength`: 0..1. `arrows`: (x0, y0, x1, y1) in fractions
     of the picture. `proxy`: "auto", "none", a maker's name, or a picture. `loop`: the frame after the last is the first. `size`: "native",
     "WIDTHxHEIGHT" or the longer side. What is None takes the model's own default. `dtype`: "auto", float32,
     bfloat16 or float16. `allow_smaller`: consent to a smaller working size where memory is short; `model_size`: a
@@ -88,12 +93,13 @@ def animate(
     import torch
 
     from .awaken import awaken
+    from .controls.regions import awakened, regional
 
     report = on_progress or silent
     start = time.perf_counter()
     stage = prepare(
         painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance,
-        negative=negative, mask=mask, strength=strength, arrows=arrows, proxy=proxy, distil=distil,
+        negative=negative, mask=mask, feather=feather, strength=strength, arrows=arrows, regions=regions, compose=compose, proxy=proxy, distil=distil,
         distil_evaluations=distil_evaluations, curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device,
         dtype=dtype, allow_smaller=allow_smaller, model_size=model_size, loaded=loaded, progress=report,
     )  # fmt: skip
@@ -107,14 +113,15 @@ def animate(
         calls += 1
         report("dreaming", calls, _expected(shot))
 
-    x = awaken(prior, shot, stage.proxy, torch.Generator().manual_seed(shot.seed), count)
+    rng = torch.Generator().manual_seed(shot.seed)
+    x = awakened(awaken, prior, shot, stage.proxy, rng, count, compose)
     seconds["generate"] = round(time.perf_counter() - start, 3)
     record = Recipe(**stage.recipe, frames=shot.frames, loop=loop, model_size=list(model_size) if model_size else None)
 
     def frames_of() -> Iterator[np.ndarray]:
         from .render.render import render
 
-        return render(prior, x, shot)
+        return render(regional(prior, shot), x, shot)
 
     return Result(shot, record.as_dict(), seconds, calls, stage.notes, frames_of, report)
 
@@ -124,17 +131,26 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
 
     Raises `InputError` when the painting, mask, proxy or weights are not the ones the recipe names.
     """
+    from .controls import mask as masks
+    from .controls.told import Told
     from .priors.registry import weights_hash
 
     r = Recipe.parse(data)
-    if r.painting == "<memory>" or r.proxy == "<memory>" or r.mask == "<memory>":
+    if "<memory>" in (r.painting, r.proxy, r.mask, *(area["mask"] for area in r.regions)):
         raise SettingError(
             "expected a result made from files, this one was made from pictures in memory; animate it again"
         )
     picture = load_painting(r.painting)
     check_same("painting", r.painting, r.painting_sha256, picture)
     if r.mask is not None:
-        check_same("mask", r.mask, r.mask_sha256, load_mask(r.mask, resized(picture, r.size).shape[1::-1]))
+        check_same("mask", r.mask, r.mask_sha256, masks.read(r.mask, resized(picture, r.size).shape[1::-1], r.feather))
+    areas = [
+        Told(a["mask"], a["prompt"], a["strength"], tuple(Arrow(*v) for v in a["arrows"]), a["feather"])
+        for a in r.regions
+    ]
+    for area, written in zip(areas, r.regions, strict=True):
+        pixels = masks.read(area.mask, resized(picture, r.size).shape[1::-1], area.feather)
+        check_same("region's mask", str(area.mask), written["mask_sha256"], pixels)
     if weights_hash(r.model) != r.weights_sha256:
         raise SettingError(
             f"expected {r.model} with the weights the result was made with, this installation has others"
@@ -143,7 +159,7 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
         check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, resized(picture, r.size)))
     result = animate(
         r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
-        negative=r.negative, mask=r.mask, strength=r.strength, arrows=[(a[0], a[1], a[2], a[3]) for a in r.arrows],
+        negative=r.negative, mask=r.mask, feather=r.feather, regions=areas, compose=r.compose, strength=r.strength, arrows=[Arrow(*a) for a in r.arrows],
         proxy=r.proxy, distil=r.distil, distil_evaluations=r.distil_evaluations, curve=r.curve, gain=r.gain, blend=r.blend,
         loop=r.loop, size=r.size, device=r.device, dtype=r.versions.get("dtype", "auto"),
         model_size=(r.model_size[0], r.model_size[1]) if r.model_size else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ class Recipe:
     loop: bool = False
     size: str = "native"
     model_size: list[int] | None = None
+    feather: str | float | None = None
+    regions: list[dict[str, Any]] = field(default_factory=list)
+    compose: str = "together"
     format: int = FORMAT
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +64,7 @@ class Recipe:
             )
         names = {f.name for f in fields(cls)}
         # What came later has the value that was built in before.
-        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         for missing in sorted(needed - data.keys()):
             raise InputError(f"expected {missing!r} in the recipe, it is missing")
         for unknown in sorted(data.keys() - names):

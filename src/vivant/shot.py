@@ -19,8 +19,12 @@ class Arrow:
     y0: float
     x1: float
     y1: float
+    speed: float = 1.0
+    """factor on its way, above 0 and up to 10"""
 
     def __post_init__(self) -> None:
+        if not 0 < self.speed <= 10:
+            raise SettingError(f"expected an arrow's speed above 0 and up to 10, got {self.speed:g}")
         if not all(0 <= v <= 1 for v in (self.x0, self.y0, self.x1, self.y1)):
             raise SettingError(f"expected an arrow inside the picture (fractions 0..1), got {self}")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .errors import ImageError, SettingError
-from .images import load_mask, load_painting, load_proxy, resized
+from .images import load_painting, load_proxy, resized
 from .proxy.drift import STRANGER, drift
 from .recipe import absolute, picture_hash, versions
-from .shot import Arrow, Controls, Shot
+from .shot import Arrow, Controls, Region, Shot
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total), total 0 while it is not known"""
@@ -45,8 +45,11 @@ def prepare(
     guidance: float | None = None,
     negative: str = "",
     mask: Any = None,
+    feather: str | float | None = None,
     strength: float | None = None,
     arrows: Sequence[Arrow | Sequence[float]] = (),
+    regions: Sequence[Any] = (),
+    compose: str = "together",
     proxy: Any = "auto",
     distil: float = 0.6,
     distil_evaluations: int | None = None,
@@ -69,21 +72,29 @@ def prepare(
     for input that cannot be used and `ModelError` for a model that cannot, memory being short before it is loaded.
     """
     from . import ladder, memory
+    from .controls import mask as masks
+    from .controls import regions as parts
+    from .controls import strength as strengths
+    from .controls import told
+    from .controls.arrows import check
     from .priors.negatives import for_paintings
     from .priors.registry import load, weights_hash
 
     original = load_painting(painting)
     picture = resized(original, size)
     extent = (picture.shape[1], picture.shape[0])
+    areas = told.regions(regions, extent)
+    sentence, outline = told.whole(prompt, mask, areas)
+    pointed = tuple(_arrow(a) for a in arrows)
+    for each in (pointed, *(area.controls.arrows for area in areas)):
+        check(each)
     hand = Controls(
-        mask=load_mask(mask, extent) if mask is not None else None,
-        strength=strength,
-        arrows=tuple(_arrow(a) for a in arrows),
+        mask=masks.read(outline, extent, feather) if outline is not None else None, strength=strength, arrows=pointed
     )
     # Whatever was given is judged before the model is loaded; what was not given stands in at a value that passes.
     Shot(
-        picture, prompt, negative, hand, 2 if frames is None else frames, 1 if fps is None else fps,
-        1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend, loop, last=last,
+        picture, sentence, negative, hand, 2 if frames is None else frames, 1 if fps is None else fps,
+        1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend, loop, areas, last,
     )  # fmt: skip
     named = named_proxy(proxy)
     progress("loading the model", 0, 0)
@@ -102,28 +113,36 @@ def prepare(
     card = prior.card
     softened = for_paintings(negative)
     shot = Shot(
-        picture, prompt, softened.negative, hand,
+        picture, sentence, softened.negative, hand,
         frames=card.frames if frames is None else frames, fps=card.fps if fps is None else fps,
         steps=card.steps if steps is None else steps, guidance=card.guidance if guidance is None else guidance,
         seed=seed, distil=distil, curve=curve,
         distil_evaluations=card.distil_evaluations if distil_evaluations is None else distil_evaluations,
-        gain=card.gain if gain is None else gain, blend=blend, loop=loop, last=last,
+        gain=card.gain if gain is None else gain, blend=blend, loop=loop, regions=areas, last=last,
     )  # fmt: skip
-    unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(prompt)
-    notes = [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
+    shot, notes = strengths.calibrated(shot, card, model)
+    spoken = " ".join([prompt, *(area.prompt for area in areas)])
+    unknown: list[str] = getattr(prior, "unknown_words", lambda text: [])(spoken)
+    notes += parts.overlaps(areas)
+    notes += [f"words this model does not know, ignored: {', '.join(unknown)}"] if unknown else []
     if softened.removed:
         notes.append(f"left out of the negative sentence, they argue against paintings: {', '.join(softened.removed)}")
     notes += [f"to fit in memory: {rung}" for rung in planned.choices]
     second, said = _proxy(named, proxy, picture, shot, model, where)
+    scale = (
+        strengths.digest(model) if strength is not None or any(a.controls.strength is not None for a in areas) else None
+    )
     recipe = {
         "painting": absolute(painting), "painting_sha256": picture_hash(original), "prompt": prompt, "model": model,
         "weights_sha256": weights_hash(model), "seed": seed, "fps": shot.fps, "steps": shot.steps,
         "guidance": float(shot.guidance or 0), "negative": negative, "distil": distil,
         "distil_evaluations": shot.distil_evaluations, "curve": curve, "gain": float(shot.gain or 0), "blend": blend,
         "proxy": named or absolute(proxy), "proxy_sha256": picture_hash(second),
-        "mask": None if mask is None else absolute(mask), "mask_sha256": picture_hash(hand.mask),
-        "strength": strength, "arrows": [[a.x0, a.y0, a.x1, a.y1] for a in hand.arrows], "size": size, "device": where,
-        "versions": versions() | planned.decides(),
+        "mask": None if mask is None else masks.spelled(mask), "mask_sha256": picture_hash(hand.mask),
+        "feather": feather, "strength": strength, "arrows": _numbers(hand.arrows),
+        "regions": [_written(one, area) for one, area in zip(regions, areas, strict=True)], "compose": compose,
+        "size": size, "device": where,
+        "versions": versions() | planned.decides() | ({"calibration": scale} if scale else {}),
     }  # fmt: skip
     return Stage(prior, shot, second, recipe, notes + said)
 
@@ -172,9 +191,26 @@ def _proxy(
     return made, [far.warning] if far.warning else []
 
 
+def _numbers(arrows: Sequence[Arrow]) -> list[list[float]]:
+    return [[a.x0, a.y0, a.x1, a.y1, *([a.speed] if a.speed != 1 else [])] for a in arrows]
+
+
+def _written(one: Any, area: Region) -> dict[str, Any]:
+    """A region as a recipe keeps it."""
+    from .controls import mask as masks
+    from .controls import told
+
+    given = told.region(one) if isinstance(one, str) else one
+    return {
+        "mask": masks.spelled(given.mask) if isinstance(given, told.Told) else "<memory>",
+        "mask_sha256": picture_hash(area.controls.mask), "prompt": area.prompt, "strength": area.controls.strength,
+        "arrows": _numbers(area.controls.arrows), "feather": getattr(given, "feather", None),
+    }  # fmt: skip
+
+
 def _arrow(value: Arrow | Sequence[float]) -> Arrow:
     if isinstance(value, Arrow):
         return value
-    if len(value) != 4:
-        raise SettingError(f"expected an arrow as (x0, y0, x1, y1), got {value!r}")
+    if len(value) not in (4, 5):
+        raise SettingError(f"expected an arrow as (x0, y0, x1, y1) or with a speed after it, got {value!r}")
     return Arrow(*value)

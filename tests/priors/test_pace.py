@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vivant.data.captions import KINDS, SUBJECTS
-from vivant.priors.miniature.pace import LEAST, MOST, carried
+from vivant.priors.miniature.pace import LEAST, MOST, SLOWEST, carried
 
 SKY = SUBJECTS.index("sky")
 
@@ -31,7 +31,7 @@ def field(length: float) -> torch.Tensor:
 @pytest.mark.parametrize("speed", [0.33, 1.0])
 @pytest.mark.parametrize("kind", ["drift", "sway"])
 def test_slow_motion_reaches_the_pace_of_its_kind_where_it_was_named(kind: str, speed: float) -> None:
-    wanted = LEAST[kind] * speed
+    wanted = LEAST[kind] * max(speed, SLOWEST)
     out = carried(field(wanted / 2), place(), told(kind, speed))
     length = out[:, :2].norm(dim=1)
     torch.testing.assert_close(length[:, :16], torch.full_like(length[:, :16], wanted))

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..controls import mask as masks
 from ..errors import InputError, SettingError
-from ..images import load_mask, load_painting, resized
+from ..images import load_painting, resized
 from ..stage import Progress, Stage, prepare, silent
 from .base import Forgets, Kept, Settings, Tiling, tiling
 from .methods import JOINT, method
@@ -23,7 +24,7 @@ from .segments import Folder, join
 
 KEPT = (
     "model", "seed", "fps", "steps", "guidance", "negative", "distil", "distil_evaluations", "curve", "gain", "blend",
-    "proxy", "mask", "strength", "arrows", "size", "device",
+    "proxy", "mask", "feather", "strength", "arrows", "size", "device",
 )  # fmt: skip
 """settings that a recipe gives back to `animate_long` as they are"""
 
@@ -78,6 +79,10 @@ def animate_long(
     _known(method)
     if not 2 <= frames <= 100_000:
         raise SettingError(f"expected a film of 2 to 100000 frames, got {frames}")
+    if how.get("regions"):
+        raise SettingError(
+            "expected one sentence for a film, got regions; make a clip of the model's length, or a story"
+        )
     start = time.perf_counter()
     stage = prepare(painting, prompt, frames=window, loaded=loaded, progress=report, **how)
     tiles = tiling(stage.prior, stage.shot, frames, settings, method in JOINT)
@@ -110,7 +115,8 @@ def rerun_long(recipe: dict[str, Any], out: str | Path, on_progress: Progress | 
     picture = load_painting(painting)
     check_same("painting", painting, of, picture)
     if how["mask"] is not None:
-        check_same("mask", how["mask"], mask_of, load_mask(how["mask"], resized(picture, how["size"]).shape[1::-1]))
+        size = resized(picture, how["size"]).shape[1::-1]
+        check_same("mask", how["mask"], mask_of, masks.read(how["mask"], size, how["feather"]))
     if weights_hash(how["model"]) != weights:
         raise SettingError(
             f"expected {how['model']} with the weights the film was made with, this installation has others"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import UInt8
 
+from ..controls.regions import moving
 from ..priors.protocol import PaintsNative, VideoPrior
 from ..process import Video
 from ..shot import Shot
@@ -17,7 +18,8 @@ from .native import native
 
 def render(prior: VideoPrior, x: Video, shot: Shot) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The frames of one clip (1, C, L, h, w) at the painting's size. A prior that paints natively is streamed."""
-    weights = feather(shot.controls.mask) if shot.controls.mask is not None else None
+    free = moving(shot)
+    weights = feather(free) if free is not None else None
     for frame in _frames(prior, x, shot):
         yield frame if weights is None else freeze(frame, shot.painting, weights)
 

@@ -22,6 +22,7 @@ from ..protocol import Card, Denoiser
 from . import paint, reel, weather
 from .net import Config, MotionUNet, PictureReader, conditions
 from .pace import carried
+from .sky import SKY, drifting, unbroken
 from .text import UNKNOWN, TextReader, tokenize
 from .weights import FILE, SCALE, load_networks
 
@@ -152,13 +153,13 @@ class Miniature:
         _, where, told = self._read(shot)
         dreamt = (x.float() * scale)[0].transpose(0, 1)
         if not shot.controls.arrows:  # arrows say themselves how far
-            dreamt = carried(dreamt, where[0] * self._mask(shot)[0], told[0])
+            dreamt = carried(drifting(dreamt, where[0], told[0]), where[0] * self._mask(shot)[0], told[0])
         return np.ascontiguousarray((dreamt * (_asked(shot) / 0.5)).cpu().numpy())
 
     def outlines(self, shot: Shot) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
         """What may move within its own outline, and what takes its outline along, both in [0, 1]."""
         _, where, told = self._read(shot)
-        moving = where * told[:, :, :1, None]
+        moving = where * told[:, :, :1, None] * self._mask(shot)
         # A figure that leans or nods stays where it is; only what drifts takes its outline along.
         leaves = moving * told[:, :, 5 + KINDS.index("drift"), None, None].clamp(0, 1)
         things = leaves[:, TRAVELLERS].sum(1)[0]
@@ -182,10 +183,8 @@ class Miniature:
     def _read(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
         key = (id(shot.painting), shot.prompt)
         if key not in self._seen:
-            side = self.config.picture
-            small = cv2.resize(shot.painting, (side, side), interpolation=cv2.INTER_AREA)
-            picture = torch.from_numpy(small).permute(2, 0, 1)[None].float().to(self.device) / 127.5 - 1
-            scores = (self.reader(picture) + self.reader(picture.flip(-1)).flip(-1)) / 2
+            picture, usual = self._looked(shot.painting, 1.0)
+            scores = (usual + self._looked(shot.painting, 1.5)[1]) / 2
             falling, rest = weather.said(shot.prompt)
             told = torch.zeros(1, self.config.subjects, self.config.state, device=self.device)
             if rest or falling is None:
@@ -196,9 +195,21 @@ class Miniature:
                     )
                 told = self.text.read(rest)[None].to(self.device)
             where = presumed(scores, told[0, :, 0])
+            if told[0, SKY, 0] > 0.5:
+                near = (1.5 * self._looked(shot.painting, 2.0)[1].softmax(1)[0, SKY]).clamp(max=1)
+                sky = unbroken(shot.painting, torch.minimum(where[0, SKY], near).cpu().numpy())
+                where[0, SKY] = torch.from_numpy(sky).to(where)
             self._seen = {k: v for k, v in list(self._seen.items())[-3:]}
             self._seen[key] = (picture, where, told)
         return self._seen[key]
+
+    def _looked(self, painting: UInt8[np.ndarray, "H W 3"], near: float) -> tuple[Tensor, Tensor]:
+        """The picture (1, 3, n, n) the reader sees, `near` times as large as usual, and its scores (1, K, h, w), both ways."""
+        side = round(self.config.picture * near / 16) * 16
+        small = cv2.resize(painting, (side, side), interpolation=cv2.INTER_AREA)
+        picture = torch.from_numpy(small).permute(2, 0, 1)[None].float().to(self.device) / 127.5 - 1
+        scores = (self.reader(picture) + self.reader(picture.flip(-1)).flip(-1)) / 2
+        return picture, F.interpolate(scores, (self.config.grid,) * 2, mode="area")
 
     def _mask(self, shot: Shot) -> Float[Tensor, "1 1 h w"]:
         g = self.config.grid
@@ -213,8 +224,8 @@ class Miniature:
         for arrow in arrows:
             x, y = (min(int(v * g), g - 1) for v in (arrow.x0, arrow.y0))
             rows, columns = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
-            out[0, 0, rows, columns] = (arrow.x1 - arrow.x0) / SCALE[0]
-            out[0, 1, rows, columns] = (arrow.y1 - arrow.y0) / SCALE[1]
+            out[0, 0, rows, columns] = arrow.speed * (arrow.x1 - arrow.x0) / SCALE[0]
+            out[0, 1, rows, columns] = arrow.speed * (arrow.y1 - arrow.y0) / SCALE[1]
             out[0, 2, rows, columns] = 1
         return out
 

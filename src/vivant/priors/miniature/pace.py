@@ -12,6 +12,8 @@ LEAST: dict[str, float] = {"drift": 0.055, "ripple": 0.016, "sway": 0.014, "swir
 """Lower quartile of the scenes' motion at strength 0.5 and speed 1: root-mean-square displacement over a subject and the
 clip, in fractions of the sides. Distant things drift less."""
 FAR: dict[str, float] = {"figure": 0.019, "bird": 0.011, "sun": 0.048, "boat": 0.035}
+SLOWEST = 0.5
+"""what is told to move gently is still seen to move"""
 MOST = 3.0
 """the largest factor: what hardly moves at all was meant to stand still, or is not in the picture"""
 
@@ -35,5 +37,5 @@ def carried(
         usual = FAR.get(SUBJECTS[k], LEAST[kind]) if kind == "drift" else LEAST[kind]
         here = float((weight * length).sum() / total) ** 0.5
         if here > 1e-6:
-            factor = factor + weight * (min(max(usual * float(told[k, 4]) / here, 1.0), MOST) - 1)
+            factor = factor + weight * (min(max(usual * max(float(told[k, 4]), SLOWEST) / here, 1.0), MOST) - 1)
     return torch.cat([field[:, :2] * factor, field[:, 2:]], 1)

@@ -1,0 +1,1 @@
+"""The recipes: what each paper trains, on what, towards what."""

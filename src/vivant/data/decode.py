@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import InputError
-from ..metrics.video import _rgb, _why
+from ..metrics.video import rgb_of, reason
 from .buckets import Size, covering, cropped
 from .sources import Item
 
@@ -177,7 +177,7 @@ class _told:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (av.error.FFmpegError, ValueError, OSError)):
-            raise InputError(f"expected a video at {self.item.name}, it cannot be read: {_why(error)}") from None
+            raise InputError(f"expected a video at {self.item.name}, it cannot be read: {reason(error)}") from None
 
 
 def _clock(container: Any, stream: Any, item: Item) -> tuple[float, float]:
@@ -208,5 +208,5 @@ def _picture(frame: Any, target: Size | None, at: tuple[float, float]) -> np.nda
             aim = (target[1], target[0]) if turned else target
             small = covering(size, aim)
             size = small if small[0] < size[0] else size
-        rgb = _rgb(frame, size)
+        rgb = rgb_of(frame, size)
     return np.ascontiguousarray(rgb if target is None else cropped(rgb, target, at))

@@ -176,23 +176,23 @@ def _ffmpeg(path: Path, most: int | None, side: int | None, shorter: bool) -> It
                 if packet.is_corrupt:
                     raise _broken(path, count)
                 for frame in packet.decode():
-                    yield _rgb(frame, _target(frame.width, frame.height, side, shorter)), _seconds(frame)
+                    yield rgb_of(frame, _target(frame.width, frame.height, side, shorter)), _seconds(frame)
                     count += 1
     except av.error.EOFError:
         raise InputError(f"expected a video with frames at {path}, found none in it") from None
     except av.error.InvalidDataError as error:
         if count:
             raise _broken(path, count) from None
-        raise InputError(f"expected a video at {path}, it cannot be read: {_why(error)}") from None
+        raise InputError(f"expected a video at {path}, it cannot be read: {reason(error)}") from None
     except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(f"expected a video at {path}, it cannot be read: {_why(error)}") from None
+        raise InputError(f"expected a video at {path}, it cannot be read: {reason(error)}") from None
 
 
 def _seconds(frame: Any) -> float | None:
     return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
 
 
-def _rgb(frame: Any, size: tuple[int, int]) -> np.ndarray:
+def rgb_of(frame: Any, size: tuple[int, int]) -> np.ndarray:
     """One decoded frame as sRGB: its own matrix where it is told, else that of its size; turned as its file says.
 
     Made smaller on the way: converting fewer pixels is what makes thousands of clips bearable.
@@ -231,10 +231,10 @@ def _folder(path: Path) -> Iterator[tuple[np.ndarray, float | None]]:
 
 
 def _broken(path: Path, count: int, error: BaseException | None = None) -> InputError:
-    why = f": {_why(error)}" if error is not None and not count else ""
+    why = f": {reason(error)}" if error is not None and not count else ""
     return InputError(f"expected a whole video at {path}, it breaks off after {count} frames{why}; export it again")
 
 
-def _why(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     text = str(getattr(error, "strerror", None) or error).strip()
     return text.splitlines()[0][:120] if text else type(error).__name__

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 import vivant
@@ -103,3 +104,48 @@ def test_public_names():
     assert all(getattr(vivant, name) is not None for name in vivant.__all__)
     with pytest.raises(AttributeError):
         _ = vivant.nothing
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("animate", "a.png", "b", "--frames", "nan"), "'--frames'"), (("animate", "--nosuch", "3"), "--nosuch"),
+    (("nosuch",), "nosuch"), (("convert", "a.ckpt"), "missing argument"), (("arrows", "a.png"), "--arrow"),
+    (("rerun", ""), "expected a result"), (("animate", "a.png", "b", "--frames", "900", "--compose", "never"), "never"),
+])  # fmt: skip
+def test_a_command_line_that_makes_no_sense_is_one_line(capsys, words, said):
+    assert call(*words) == 2
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("vivant: ") and said in err and "\n" not in err
+
+
+def test_inputs_are_not_written_over(painting, tmp_path, capsys):
+    mine = tmp_path / "mine.png"
+    Image.open(painting).convert("L").point(lambda v: 255 if v > 90 else 0).save(mine)
+    before = mine.read_bytes()
+    for name in ("--mask", "--last", "--proxy"):
+        assert call("animate", painting, "Clouds drift", name, mine, "-o", mine, *QUICK) == 2
+    assert call("between", painting, mine, "Clouds drift", "-o", mine, *QUICK) == 2
+    assert call("proxy", mine, "Clouds drift", "-o", mine) == 2
+    assert call("arrows", mine, "--arrow", "0.2,0.3:0.5,0.3", "-o", mine) == 2
+    assert mine.read_bytes() == before and list(tmp_path.iterdir()) == [mine]
+    assert capsys.readouterr().err.count("expected another name for the result") == 6
+    assert call("proxy", painting, "Clouds drift", "--model", "nobody", "-o", tmp_path / "p.png") == 2
+
+
+def test_how_a_command_ends(capsys):
+    def raising(error):
+        def go():
+            raise error
+
+        return go
+
+    assert run(lambda: 130) == 130 and run(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "vivant: stopped; nothing was written\n" * 2
+    assert run(raising(RecursionError())) == 2 and run(raising(typer.Abort())) == 1 and run(lambda: None) == 0
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_libraries_keep_their_remarks_to_themselves():
+    code = "import warnings, vivant.cli as c; c.app = lambda **k: warnings.warn('deprecated'); c.main()"
+    plain = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    asked = subprocess.run([sys.executable, "-W", "default", "-c", code], check=False, capture_output=True, text=True)
+    assert (plain.returncode, plain.stderr) == (0, "") and "deprecated" in asked.stderr

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import vivant
-from vivant.errors import ImageError, InputError, PromptError, SettingError
+from vivant.errors import ImageError, InputError, OutputError, PromptError, SettingError
 from vivant.pipeline import animate, rerun
 from vivant.recipe import Recipe
 from vivant.render.export import read_recipe
@@ -176,3 +176,21 @@ def test_progress_counts_up_to_the_end(painting):
     dreaming = [(done, total) for stage, done, total in seen if stage == "dreaming"]
     assert dreaming == [(i + 1, result.evaluations) for i in range(result.evaluations)]
     assert [e[1:] for e in seen if e[0] == "painting"] == [(i + 1, 5) for i in range(5)]
+
+
+def test_the_painting_is_not_written_over(painting, made, clip, tmp_path):
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(painting.read_bytes())
+    before = mine.read_bytes()
+    with pytest.raises(OutputError, match="which it is made from"):
+        animate(mine, PROMPT, **QUICK).save(mine)
+    assert mine.read_bytes() == before and list(tmp_path.iterdir()) == [mine]
+
+
+def test_controls_that_would_do_nothing_are_refused(painting):
+    with pytest.raises(SettingError, match="expected a mask that the feather softens"):
+        animate(painting, PROMPT, feather=3, **QUICK)
+    with pytest.raises(SettingError, match="together or in turn, got 'never'"):
+        animate(painting, PROMPT, compose="never", **QUICK)
+    with pytest.raises(PromptError, match="knew none of: 🌊"):
+        animate(painting, "🌊🌊", proxy="none", **QUICK)

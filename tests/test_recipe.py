@@ -34,7 +34,9 @@ def test_round_trip(prompt, seed, strength, gain, arrows):
     assert Recipe.parse(json.loads(json.dumps(made.as_dict(), sort_keys=True))) == made
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.default is MISSING and f.default_factory is MISSING])
+@pytest.mark.parametrize(
+    "name", [f.name for f in fields(Recipe) if f.default is MISSING and f.default_factory is MISSING]
+)
 def test_every_entry_is_needed(name):
     data = recipe().as_dict()
     del data[name]
@@ -90,3 +92,23 @@ def test_a_recipe_from_before_loops_and_sizes_means_none_of_both():
     data = recipe().as_dict()
     del data["loop"], data["size"]
     assert (Recipe.parse(data).loop, Recipe.parse(data).size) == (False, "native")
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": "x"}, {"steps": None}, {"painting": 5}, {"painting": None}, {"arrows": [[1]]}, {"arrows": "abc"}, {"loop": 1},
+    {"regions": [{}]}, {"regions": 5}, {"versions": None}, {"versions": {"torch": 5}}, {"model_size": [1]}, {"seed": True},
+    {"regions": [{"mask": 5, "mask_sha256": "", "prompt": "", "strength": None, "feather": None, "arrows": []}]},
+])  # fmt: skip
+def test_entries_of_another_kind_are_refused(change):
+    data = json.loads(json.dumps(recipe(model_size=[64, 64]).as_dict()))
+    with pytest.raises(InputError, match=r"expected .* in the recipe as vivant writes it"):
+        Recipe.parse({**data, **change})
+    region = {
+        "mask": "a.png",
+        "mask_sha256": "",
+        "prompt": "x",
+        "strength": 1,
+        "feather": "2%",
+        "arrows": [[0, 0, 1, 1]],
+    }
+    assert Recipe.parse({**data, "regions": [region], "guidance": 3}).guidance == 3

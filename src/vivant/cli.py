@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,9 @@ cli_eval.register(app, eval_app)
 cli_long.register(app, eval_app)
 cli_metrics.register(app)
 cli_train.register(train_app)
+
+USAGE: Any = typer.BadParameter.__mro__[1:3]
+"""what typer raises for a command line that cannot be understood: its own copies of click's classes"""
 
 Seed = Annotated[int, typer.Option(help="Same seed, same clip.")]
 
@@ -106,7 +110,7 @@ def animate(
 ) -> None:
     """Animate a painting as a sentence says."""
     from .controls.arrows import parse as parse_arrow
-    from .render.export import check_target
+    from .render.export import check_target, spare
 
     how: dict[str, Any] = {
         "painting": painting, "prompt": prompt, "out": out, "model": model, "seed": seed, "frames": frames, "steps": steps,
@@ -130,14 +134,15 @@ def animate(
         )  # fmt: skip
         return
     check_target(target)
-    if target.resolve() == source.resolve():
-        raise OutputError(f"expected another name for the result than the painting's own, got {target}")
+    spare(target, source, how["mask"], how["proxy"], last)
     from . import pipeline
     from .priors.registry import entry
 
     if last is not None or (frames is not None and frames > entry(how["model"]).frames and not loop):
         # More than a clip of the model is a film of several; a last picture makes an in-between.
-        if how.pop("compose") and how.pop("regions"):
+        if how.pop("compose") not in ("together", "in turn"):
+            raise SettingError(f"expected regions moved together or in turn, got {compose!r}")
+        if how.pop("regions"):
             raise SettingError("expected regions in a clip of the model's own length, without --last")
         if last is None:
             cli_long.film(source, words, target, frames, how, as_json)
@@ -159,12 +164,12 @@ def rerun(
     """Make a result again from the recipe inside it."""
     from .render.export import check_target, read_recipe
 
-    if not file.exists():
+    if not file.name or not file.exists():
         raise InputError(f"expected a result at {file}, found no such file")
     target = out or file.with_name(f"{file.stem}-again{file.suffix}")
     check_target(target)
     recipe = read_recipe(file)
-    if "film" in recipe or "between" in recipe:
+    if recipe.keys() & {"film", "between", "story"}:
         cli_long.again(recipe, target, as_json)
         return
     from . import pipeline
@@ -356,22 +361,53 @@ def _finish(result: Any, report: dict[str, Any], as_json: bool) -> None:
 def run(call: Callable[[], object]) -> int:
     """Run a command; errors become one line and an exit code: 0 done, 2 bad input, 1 anything else, 130 interrupted."""
     try:
-        call()
+        code = call()
     except VivantError as error:
         print(f"vivant: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except USAGE as error:
+        return _usage(error)
+    except typer.Abort:
+        print("vivant: expected a yes, got none; nothing was done", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("vivant: stopped; nothing was written", file=sys.stderr)
-        return 130
+        code = 130
     except BrokenPipeError:
         return 1
+    except RecursionError:
+        # Nothing here calls itself without end but the readers of files.
+        print("vivant: expected a file of few lists in lists, got one nested too deep to read", file=sys.stderr)
+        return 2
     except Exception as error:
         # The last resort: a fault of ours still ends in one line; VIVANT_DEBUG=1 shows where it was.
         if os.environ.get("VIVANT_DEBUG"):
             raise
         print(f"vivant: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
         return 1
-    return 0
+    if code == 130:  # typer makes a code of an interruption; who has more to say of it leaves by SystemExit
+        print("vivant: stopped; nothing was written", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any) -> int:
+    """What was wrong with the command line, in one line; a command that was given nothing at all shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    said = " ".join(error.format_message().split()).rstrip(".")
+    place = error.ctx.command_path if getattr(error, "ctx", None) is not None else "vivant"
+    print(f"vivant: {said[:1].lower()}{said[1:]}; see {place} --help", file=sys.stderr)
+    return 2
+
+
+def _quiet() -> None:
+    """Remarks that libraries make to programmers are no news to a user; VIVANT_DEBUG=1 shows them."""
+    if os.environ.get("VIVANT_DEBUG") or sys.warnoptions:
+        return
+    warnings.simplefilter("ignore")
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -382,7 +418,8 @@ def main() -> None:
     """Entry point of the console script."""
     # A job that is ended politely leaves as little behind as one that is interrupted at the keyboard.
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(app))
+    _quiet()
+    sys.exit(run(lambda: app(standalone_mode=False)))
 
 
 if __name__ == "__main__":

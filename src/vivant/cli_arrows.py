@@ -43,13 +43,14 @@ def arrows(
     from .controls.overlay import overlay
     from .controls.refine import field
     from .images import load_painting
-    from .render.export import save_picture
+    from .render.export import save_picture, spare
 
     told = [parse(text) for text in arrow]
     if out.suffix.lower() != ".png":
         raise OutputError(f"expected an overlay that ends in .png, got {out.name!r}")
-    if frames < 2:
-        raise SettingError(f"expected at least 2 frames, got {frames}")
+    if not 2 <= frames <= 2000:
+        raise SettingError(f"expected frames between 2 and 2000, got {frames}")
+    spare(out, painting)
     picture = load_painting(painting)
     scale = min(1.0, 512 / max(picture.shape[:2]))
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))

@@ -83,7 +83,7 @@ def data(
             )  # fmt: skip
         except KeyboardInterrupt:
             print("vivant: stopped; the same command goes on from here", file=sys.stderr)
-            raise
+            raise SystemExit(130) from None
     unanswered = getattr(teller, "unanswered", 0)
     if unanswered:
         result.warnings.append(f"{unanswered} captions stayed unanswered and were described by rules")

@@ -135,12 +135,13 @@ def lead_over(
 
 
 def again(recipe: dict[str, Any], target: Path, as_json: bool) -> None:
-    """What `rerun` does with the recipe of a film or of an in-between."""
+    """What `rerun` does with the recipe of a film, of an in-between or of a story."""
     from . import cli
     from .long.film import partial, rerun_long
+    from .long.tell import retell
 
     with cli.Progress(not as_json) as progress, _Stop(partial(target)):
-        made = rerun_long(recipe, target, progress)
+        made = (retell if "story" in recipe else rerun_long)(recipe, target, progress)
     _finish(made, as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -48,15 +49,23 @@ def metrics(
     as_json: Json = False,
 ) -> None:
     """Measure any video, ours or not."""
+    from .images import load_painting
     from .metrics.cache import FeatureCache
     from .metrics.eyes import Eyes
     from .metrics.report import Asked, measure, sets
+    from .stage import chosen_device
 
     if frames < 1:
         raise SettingError(f"expected to look at 1 frame at least, got {frames}")
     for given, what in ((painting, "painting"), (mask, "mask"), (reference, "reference")):
         if given is not None and not given.exists():
             raise InputError(f"expected the {what} at {given}, found no such file")
+    if strength is not None and not math.isfinite(strength):
+        raise SettingError(f"expected a motion score, got {strength}")
+    for given in (painting, mask):
+        if given is not None:
+            load_painting(given)  # what was named and cannot be read is refused once, not noted beside every measure
+    chosen_device(device)
     eyes = Eyes(dict(_named(text) for text in extractor or []), device)
     cache = None if fresh else FeatureCache()
     asked = Asked(painting, prompt, mask, reference, strength, frames, cache)

@@ -69,7 +69,7 @@ def pull(
             print(fetch(offered, bar))
     except KeyboardInterrupt:
         print(f"vivant: stopped; `vivant pull {name}` goes on from here", file=sys.stderr)
-        raise
+        raise SystemExit(130) from None
 
 
 def convert(

@@ -58,8 +58,9 @@ def _train(
     as_json: bool,
 ) -> None:
     from .train.config import as_plain, read
+    from .train.engine import cached
     from .train.feed import clips_of
-    from .train.loop import cached, train
+    from .train.loop import train
 
     told = read(kind, config, changes or (), name)
     target = out or Path("runs") / name

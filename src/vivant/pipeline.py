@@ -39,8 +39,10 @@ class Result:
 
     def save(self, path: str | Path) -> Path:
         """Write .mp4, .gif, .webp, .apng, or a folder of PNGs; whole or not at all, the recipe inside."""
-        from .render.export import export
+        from .render.export import export, spare
 
+        spare(Path(path), *(self.recipe.get(name) for name in ("painting", "mask", "proxy")))
+        spare(Path(path), *(region["mask"] for region in self.recipe.get("regions", ())))
         start = time.perf_counter()
         written = export(self.frames(), path, self.shot.fps, json.dumps(self.recipe, sort_keys=True))
         self.seconds["render"] = round(time.perf_counter() - start, 3)
@@ -178,8 +180,12 @@ def make_proxy(
     device: str = "auto",
 ) -> tuple[Path, Drift, str]:  # fmt: skip
     """Make a painting's proxy image and write it (PNG); returns where, how far it drifted, and who made it."""
+    from .priors.registry import entry
     from .proxy.registry import chosen, make
-    from .render.export import save_picture
+    from .render.export import save_picture, spare
+
+    entry(model)
+    spare(out, painting)
 
     picture = load_painting(painting)
     Shot(picture, prompt, seed=seed)  # the same judgement as an animation's

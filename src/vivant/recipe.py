@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import types
+import typing
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -69,7 +72,53 @@ class Recipe:
             raise InputError(f"expected {missing!r} in the recipe, it is missing")
         for unknown in sorted(data.keys() - names):
             raise InputError(f"expected no {unknown!r} in a recipe of format {FORMAT}")
+        check_types(data)
         return cls(**data)
+
+
+def check_types(data: Mapping[str, Any]) -> None:
+    """Refuse a recipe whose entries are of other kinds than vivant writes: someone changed it. Raises `InputError`."""
+    hints = typing.get_type_hints(Recipe)
+    for name, value in data.items():
+        if name in hints and not fits(value, hints[name]):
+            raise _changed(name, value)
+    for arrows in (data.get("arrows"), *(region.get("arrows") for region in data.get("regions", ()))):
+        if not fits(arrows, list[list[float]]) or any(len(arrow) not in (4, 5) for arrow in arrows or ()):
+            raise _changed("arrows", arrows)
+    for region in data.get("regions", ()):
+        for name, hint in REGION.items():
+            if name not in region or not fits(region[name], hint):
+                raise _changed(f"{name} of a region", region.get(name))
+    if data.get("model_size") is not None and len(data["model_size"]) != 2:
+        raise _changed("model_size", data["model_size"])
+
+
+REGION: dict[str, Any] = {
+    "mask": str, "mask_sha256": str | None, "prompt": str, "strength": float | None, "feather": str | float | None,
+}  # fmt: skip
+"""what is written of a region, beside its arrows"""
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is what a type says; a whole number is a float too, a truth value is no number."""
+    kind, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if kind in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if kind is list:
+        return isinstance(value, list) and all(fits(v, inner[0]) for v in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(fits(v, inner[1]) for v in value.values())
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def _changed(name: str, value: Any) -> InputError:
+    return InputError(
+        f"expected {name} in the recipe as vivant writes it, got {str(value)[:60]!r}; the recipe was changed since"
+    )
 
 
 def picture_hash(pixels: np.ndarray | None) -> str | None:

@@ -85,6 +85,10 @@ def prepare(
     extent = (picture.shape[1], picture.shape[0])
     areas = told.regions(regions, extent)
     sentence, outline = told.whole(prompt, mask, areas)
+    if feather is not None and outline is None:
+        raise SettingError("expected a mask that the feather softens, got a feather alone; give --mask as well")
+    if compose not in parts.HOW:
+        raise SettingError(f"expected regions moved together or in turn, got {compose!r}")
     pointed = tuple(_arrow(a) for a in arrows)
     for each in (pointed, *(area.controls.arrows for area in areas)):
         check(each)

@@ -41,6 +41,11 @@ def test_the_threshold_bounds_the_reach() -> None:
     assert np.array_equal(moved, np.hypot(x - 50, y - 50) < radius)
 
 
+def test_a_slow_arrow_beside_a_fast_one_is_heard() -> None:
+    flow = arrows.field([Arrow(0.1, 0.5, 0.9, 0.5), Arrow(0.8, 0.5, 0.81, 0.5)], (100, 100), sigma=0.2)
+    assert flow[50, 80, 0] == pytest.approx(1, abs=0.05) and flow[56, 80, 0] > 0
+
+
 def test_the_sum_as_printed_adds_arrows_up() -> None:
     starts, ways = np.array([[32.5, 24.5]] * 2), np.array([[4.0, 0.0]] * 2)
     assert at(arrows.dense(starts, ways, SIZE, shared=False), 32, 24) == pytest.approx([8, 0])
@@ -132,3 +137,13 @@ def test_walking_back_a_turn_ends_where_it_should() -> None:
         cos, sin = np.cos(-angle * time), np.sin(-angle * time)
         exact = np.stack([cos * x - sin * y - x, sin * x + cos * y - y], -1)
         assert np.abs(back[k] - exact)[16:49, 16:49].max() < 0.05
+
+
+def test_a_small_thing_arrives_where_nothing_else_moves() -> None:
+    flow = np.zeros((24, 40, 2), np.float32)
+    flow[10:14, 6:10] = (16.0, 4.0)
+    back = arrows.carried(flow, [0.0, 0.5, 1.0])
+    assert not back[0].any()
+    np.testing.assert_allclose(back[1, 12:16, 14:18], np.broadcast_to([-8.0, -2.0], (4, 4, 2)), atol=1e-5)
+    np.testing.assert_allclose(back[2, 14:18, 22:26], np.broadcast_to([-16.0, -4.0], (4, 4, 2)), atol=1e-5)
+    assert not back[2, :, 30:].any() and not back[2, :8].any() and not back[2, 14:18, 14:20].any()

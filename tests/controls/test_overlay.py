@@ -76,5 +76,7 @@ def test_the_command(app: typer.Typer, tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "o.png")).shape == (120, 200, 3)
     refused = CliRunner().invoke(app, [*told[:4], "-o", str(tmp_path / "o.jpg")])
     assert isinstance(refused.exception, OutputError)
+    refused = CliRunner().invoke(app, [*told, "--frames", "9999999999999999"])
+    assert isinstance(refused.exception, SettingError)
     refused = CliRunner().invoke(app, [*told[:4], "--arrow", "0.2,0.5:0.1,0.5"])
     assert isinstance(refused.exception, SettingError)

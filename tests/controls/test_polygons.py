@@ -122,3 +122,10 @@ def test_json_that_is_no_polygon_is_refused(data, label, said):
 def test_polygons_that_cannot_be_filled_are_refused(points, said):
     with pytest.raises(ImageError, match=said):
         filled([[points]], (20, 20))
+
+
+@pytest.mark.parametrize("data", [[1, 2], [[[]]], 5, {"polygons": None}, {"polygons": [[1, "x"]], "size": None}])
+def test_what_came_is_said_in_words(data):
+    with pytest.raises(ImageError, match="expected polygons such as") as found:
+        polygons_of(data)
+    assert "Error" not in str(found.value) and "NoneType" not in str(found.value)

@@ -45,7 +45,9 @@ def test_likeness_keeps_an_arrow_to_its_thing() -> None:
     assert not alone[:, 4:].any()
 
 
-def test_the_field_has_the_asked_size_in_its_own_pixels() -> None:
+def test_the_field_has_the_asked_size_in_its_own_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine, "TRUST", 1.0)
+
     class Same(refine.Refiner):
         def forward(self, given: torch.Tensor) -> torch.Tensor:
             return given[:, refine.SEEN : refine.SEEN + 2]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vivant.errors import InputError
+from vivant.errors import InputError, OutputError
 from vivant.long import film as films
 from vivant.long.base import Settings, moves, tiling
 from vivant.long.evaluate import Meter, compare, likeness, per_hundred, table
@@ -121,6 +121,31 @@ def test_shared_frames_are_shown_once() -> None:
     counts = [brush.go_on(still, tiles.overlap if k else 0) for k in range(tiles.count)]
     assert counts == [8, 6, 6, 6, 4] and sum(counts) == 30
     assert len(list(brush.frames())) == 4
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 3), (2, 5), (3, 2), (5, 2), (2, 2)])
+def test_parts_of_few_frames_join(tmp_path: Path, first: int, second: int) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("a.mp4", first), ("b.mp4", second)):
+        export(rng.integers(0, 80, (count, 96, 96, 3), np.uint8), tmp_path / name, 8)
+    joined = join([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "film.mp4")
+    with av.open(str(joined)) as file:
+        shown = [frame.time for frame in file.decode(video=0)]
+    assert np.allclose(shown, np.arange(first + second) / 8)
+
+
+def test_a_full_disk_is_said_and_nothing_half_kept(tmp_path: Path, monkeypatch) -> None:
+    from safetensors import SafetensorError
+
+    def full(tensors: dict, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    kept = Folder(tmp_path / "kept", {})
+    with pytest.raises(OutputError, match="No space left on device"):
+        kept.put("window", {"x": torch.zeros(1)})
+    assert [p.name for p in kept.place.iterdir()] == ["recipe.json"]
 
 
 def test_parts_join_at_any_rate(tmp_path: Path) -> None:
@@ -293,3 +318,20 @@ def test_dreaming_holds_one_window(tmp_path: Path) -> None:
     film = Film(tmp_path / "a.mp4", 60, 8, tiles.count)
     counts = [len(list(paint())) for _, paint in dreamt(stage, tiles, "phased", Settings(), film)]
     assert sum(counts) == 60 and len(counts) == tiles.count
+
+
+def test_a_film_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
+    stage = staged()
+    stage.prior.levels = lambda *given: (_ for _ in ()).throw(InputError("no"))
+    with pytest.raises(InputError, match="no"):
+        begin(tmp_path / "film.mp4", stage=stage)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", [
+    {"film": 5}, {"film": None}, {"film": {"frames": "x"}}, {"between": {}}, {"between": None},
+    {"film": {"frames": 9, "method": "phased", "gamma": 0.8, "omega": 0.2, "window": None, "overlap": None}, "seed": "x"},
+])  # fmt: skip
+def test_recipes_that_were_changed_are_refused(tmp_path: Path, recipe: dict) -> None:
+    with pytest.raises(InputError, match=r"as vivant writes it, got .*changed since"):
+        films.rerun_long(recipe, tmp_path / "film.mp4")

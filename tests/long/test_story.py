@@ -7,6 +7,7 @@ import threading
 import wave
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from vivant.long.cards import card, entering, fitted, leaving, shown
 from vivant.long.draft import draft
 from vivant.long.film import work_folder
 from vivant.long.story import parse, read
-from vivant.long.tell import stretched, tell, timing
+from vivant.long.tell import retell, stretched, tell, timing
+from vivant.render.export import read_recipe
 
 YAML = """\
 title: Evening by the river
@@ -256,3 +258,72 @@ def test_what_cannot_be_asked(folder: Path) -> None:
         draft("http://localhost:1", "m", "", [], folder)
     with pytest.raises(ModelError, match="expected an answer"):
         draft("http://127.0.0.1:1/v1", "m", "", boat, folder, timeout=5)
+
+
+def test_scripts_that_grow_when_they_are_read(folder: Path) -> None:
+    twice = "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopqrstuvwxyz"))
+    for text in ("a: &a [x, x]\n" + twice + "shots: [*z]\n", "shots: " + "[" * 5000 + "]" * 5000):
+        with pytest.raises(InputError, match=r"^script line \d+: expected (every value|YAML)"):
+            parse(text, folder)
+    with pytest.raises(InputError, match="got nothing"):
+        parse("", folder)
+    (folder / "large.yaml").write_text("# " + "x" * 300_000)
+    with pytest.raises(InputError, match="expected a script of at most"):
+        read(folder / "large.yaml")
+
+
+def test_plain_titles_are_taken_as_they_are(folder: Path) -> None:
+    story = parse("title: Evening: by the [river\nfps: 8\n\nboat.png 2s\nClouds drift\n", folder, plain=True)
+    assert story.shots[0].title == "Evening: by the [river" and story.fps == 8
+    with pytest.raises(InputError, match=r"line 1: expected fps between 1 and 120, got '\['"):
+        parse("fps: [\n\nboat.png 2s\nClouds drift\n", folder, plain=True)
+
+
+@pytest.mark.parametrize(("mask", "kept"), [
+    ("0.1,0.1,0.5,0.5", "0.1,0.1,0.5,0.5"), ("[0.1, 0.1, 0.5, 0.5]", "[0.1, 0.1, 0.5, 0.5]"),
+    ("[[0.1, 0.1], [0.5, 0.1], [0.3, 0.6]]", "[[0.1, 0.1], [0.5, 0.1], [0.3, 0.6]]"),
+    ("lines.svg#boat", "DIR/lines.svg#boat"), ("ship.png", "DIR/ship.png"),
+])  # fmt: skip
+def test_masks_in_every_form(folder: Path, mask: str, kept: str) -> None:
+    (folder / "lines.svg").write_text("<svg/>")
+    text = f"shots:\n  - painting: boat.png\n    prompt: Clouds drift\n    mask: '{mask}'\n"
+    for form in (text, text.replace("'", "") if mask.startswith("[") else text):
+        assert parse(form, folder).shots[0].mask == kept.replace("DIR", str(folder.resolve()))
+    with pytest.raises(InputError, match="line 4: expected a mask at"):
+        parse(text.replace(mask, "gone.svg#boat"), folder)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["method: zz", "gamma: .nan", "model: zz", "strength: .nan", "seed: -1", "window: -1"]
+)
+def test_no_shot_is_begun_when_a_later_one_cannot_be_made(folder: Path, wrong: str, monkeypatch) -> None:
+    monkeypatch.setattr("vivant.long.tell._frames", lambda *given: pytest.fail("a shot was begun"))
+    story = parse(YAML.replace("strength: 0.8", wrong), folder)
+    with pytest.raises(InputError, match=r"^the shot of line 9: expected"):
+        tell(story, folder / "film.mp4")
+    assert not work_folder(folder / "film.mp4").exists()
+
+
+def test_what_nothing_can_be_gone_on_from_is_not_left(folder: Path) -> None:
+    story = parse("steps: 1\nshots:\n  - painting: boat.png\n    prompt: Qwxz zzkr\n    seconds: 1\n", folder)
+    before = sorted(folder.iterdir())
+    with pytest.raises(InputError, match="knew none of"):
+        tell(story, folder / "film.mp4")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_story_is_told_again_from_its_film(folder: Path) -> None:
+    text = "fps: 8\nshots:\n  - title: The end\n    seconds: 0.3\n  - painting: boat.png\n    prompt: Nothing moves\n    seconds: 0.5\n"
+    made = tell(parse(text + "    steps: 1\n    distil: 0\n    proxy: none\n    window: 4\n", folder), folder / "a.mp4")
+    recipe = read_recipe(made.path)
+    again = retell(recipe, folder / "b.mp4")
+    assert made.path.read_bytes() == again.path.read_bytes() and again.warnings == made.warnings
+    for change in ({"shots": 5}, {"shots": []}, {"fps": "x"}, {"fps": 0}, {"audio": 5}, {"zzz": 1}):
+        with pytest.raises(InputError, match="expected the recipe of a story"):
+            retell({**recipe, "story": recipe["story"] | change}, folder / "c.mp4")
+    for story in (None, 5, {}):
+        with pytest.raises(InputError, match="expected the recipe of a story"):
+            retell({**recipe, "story": story}, folder / "c.mp4")
+    Image.new("RGB", (96, 96)).save(folder / "boat.png")
+    with pytest.raises(InputError, match="pixels have changed since"):
+        retell(recipe, folder / "c.mp4")

@@ -234,3 +234,15 @@ def test_archives_that_lead_out_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="whole zip"):
         unzip(tmp_path / "bad.zip", tmp_path / "in")
     assert not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize("words", [
+    ("--painting", "BAD"), ("--mask", "BAD"), ("--device", "toaster"), ("--strength", "nan"),
+])  # fmt: skip
+def test_what_was_named_must_be_usable(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str]
+) -> None:
+    (tmp_path / "bad.jpg").write_text("no picture")
+    assert call("metrics", folder / "v0.apng", words[0], words[1].replace("BAD", str(tmp_path / "bad.jpg"))) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("vivant: expected ") and said.err.count("\n") == 1

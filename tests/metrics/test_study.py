@@ -158,6 +158,12 @@ def test_wilson_is_scipys_and_the_bootstrap_covers() -> None:
     assert hits >= 50
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
+def test_lengths_that_are_none(folders: dict[str, Path], tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(SettingError, match="expected fps, seconds"):
+        make(folders, tmp_path / "page", seconds=seconds)
+
+
 def test_refusals(page: Path, folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="lost"):
         make(folders, page)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vivant.errors import OutputError
-from vivant.render.export import check_target, contact_sheet, export, read_recipe
+from vivant.render.export import check_target, contact_sheet, export, read_recipe, spare
 
 RECIPE = '{"prompt": "nuages — 雲", "format": 1}'
 
@@ -83,3 +83,21 @@ def test_targets_that_are_refused(tmp_path):
 def test_contact_sheet(tmp_path, frames):
     with Image.open(contact_sheet(frames[:5], tmp_path / "s.png", width=94)) as image:
         assert image.size == (282, 132)
+
+
+def test_what_a_result_is_made_from_is_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 20)).save("mask.png")
+    (tmp_path / "other.png").symlink_to(tmp_path / "mask.png")
+    for made_from in ("mask.png", tmp_path / "mask.png", "mask.png#ff0000", "mask.png##ff0000"[:8], "other.png"):
+        with pytest.raises(OutputError, match="expected another name for the result"):
+            spare(tmp_path / "mask.png", None, "auto", made_from)
+    spare(tmp_path / "new.png", "mask.png", None, np.zeros(3), "0.1,0.2,0.3,0.4", "", "a\0b")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "[1]", "\xff"])
+def test_recipes_that_are_none(tmp_path, text):
+    (tmp_path / "recipe.json").write_text(text, "latin-1")
+    with pytest.raises(OutputError, match="expected a ") as found:
+        read_recipe(tmp_path)
+    assert "NoneType" not in str(found.value)

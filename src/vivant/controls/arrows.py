@@ -117,7 +117,8 @@ def dense(
     """Eq. 6 and 7: the sparse field spread by exp(-(D/σ)²), and 0 where it falls under R.
 
     `starts`, `ways`: pixels of `size` = (width, height); `sigma`: a share of the frame's side, √(W·H). The paper gives R
-    no unit: here it is a share of the longest arrow, so that the field is the same at every size.
+    no unit: here it is a share of the way of the arrows that a place listens to, so that the field is the same at every
+    size, and a slow arrow reaches as far as a fast one.
 
     Eq. 6 as printed (`shared=False`) adds arrows up: two that agree carry twice as far, and a zero arrow pins nothing.
     With shares, arrow i adds v_i·exp(-(D_i/σ)²)·f_i, v_i ∝ 1/D_i² and Σ v_i = 1: one arrow alone is eq. 6 to the letter,
@@ -129,17 +130,19 @@ def dense(
         return out.astype(np.float32)
     y, x = np.mgrid[0:height, 0:width] + 0.5
     reach = max(sigma * np.sqrt(width * height), 1e-9)
-    total = np.zeros((height, width))
+    total, heard = np.zeros((height, width)), np.zeros((height, width))
     for (x0, y0), way in zip(starts, ways, strict=True):
         square = (x - x0) ** 2 + (y - y0) ** 2
         # An arrow begins inside a pixel; nearer than a tenth of one is there.
-        share = 1 / np.maximum(square, 0.01) if shared else np.ones_like(square)
-        out += (share * np.exp(-square / reach**2))[..., None] * way
+        share = 1 / np.maximum(square, 0.01)
+        out += ((share if shared else 1) * np.exp(-square / reach**2))[..., None] * way
+        heard += share * np.hypot(*way)
         total += share
     if shared:
         out /= total[..., None]
-    longest = float(np.hypot(*ways.T).max())
-    out[np.hypot(out[..., 0], out[..., 1]) <= threshold * longest] = 0
+    lengths = np.hypot(*ways.T)
+    least = threshold * float(lengths[lengths > 0].min(initial=np.inf))  # next to a pin there is but a trace of others
+    out[np.hypot(out[..., 0], out[..., 1]) <= threshold * np.maximum(heard / total, least)] = 0
     return out.astype(np.float32)
 
 
@@ -214,6 +217,7 @@ def carried(flow: Field, times: Sequence[float], substeps: int = 8) -> Float[np.
     """Where the paint that is at a place at each time (0 … 1 of the clip) came from: displacements back to time 0.
 
     The field is walked backwards in `substeps` a unit of time, looked up bilinearly where the walk is; times may repeat.
+    Such a walk never begins where the field is 0: there, what moves in straight lines from elsewhere arrives (`arriving`).
     """
     height, width = flow.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -226,5 +230,31 @@ def carried(flow: Field, times: Sequence[float], substeps: int = 8) -> Float[np.
                 flow, x + back[..., 0], y + back[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
             back -= there * np.float32(time / count)
-        out[k] = back
+        came, weight = arriving(flow, time)
+        stuck = np.hypot(back[..., 0], back[..., 1]) < 0.5 * np.hypot(came[..., 0], came[..., 1])
+        out[k] = np.where((stuck & (weight > 0.25))[..., None], came, back)
     return out
+
+
+def arriving(flow: Field, time: float) -> tuple[Field, Float[np.ndarray, "H W"]]:
+    """Every place's paint sent along its own straight way to `time`: the way back from where it arrives, and how much does.
+
+    Where several arrive, those that go farther count for more: what moves passes before what stands.
+    """
+    height, width = flow.shape[:2]
+    length = np.hypot(flow[..., 0], flow[..., 1])
+    share = (length / max(float(length.max()), 1e-9)).ravel().astype(np.float64)
+    way = flow.reshape(-1, 2).astype(np.float64) * time
+    row, column = np.divmod(np.arange(height * width), width)
+    total, weight = np.zeros((height * width, 2)), np.zeros(height * width)
+    left, top = np.floor(column + way[:, 0]).astype(int), np.floor(row + way[:, 1]).astype(int)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            near = (1 - np.abs(column + way[:, 0] - left - dx)) * (1 - np.abs(row + way[:, 1] - top - dy)) * share
+            inside = (left + dx >= 0) & (left + dx < width) & (top + dy >= 0) & (top + dy < height)
+            at, part = ((top + dy) * width + left + dx)[inside], near[inside]
+            weight += np.bincount(at, part, height * width)
+            for axis in (0, 1):
+                total[:, axis] -= np.bincount(at, part * way[inside, axis], height * width)
+    back = total / np.maximum(weight, 1e-9)[:, None]
+    return back.reshape(height, width, 2).astype(np.float32), weight.reshape(height, width).astype(np.float32)

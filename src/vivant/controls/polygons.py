@@ -121,7 +121,7 @@ def polygons_of(data: Any, label: str = "") -> list[Shape]:
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ImageError(
             'expected polygons such as [[x, y], …] or {"polygons": {"sky": [[x, y], …]}, "size": [w, h]}, '
-            f"got something else ({type(error).__name__}: {str(error)[:60]})"
+            f"got {str(data)[:60]}"
         ) from error
 
 

@@ -37,6 +37,10 @@ GIVEN = SEEN + 2 + 2 + 4 + 2
 REACH = 1.0
 """σ of `likened`, as a share of the frame's side: a thing moves as a whole, farther than eq. 6 reaches"""
 
+TRUST = 0.5
+"""Share of what T makes of the likened field that is taken. With all of it what stays is stiller (0.28 for 0.48 % of the
+side off, for the packaged weights) and what moves is farther off (2.6 for 2.36 %); the sum is the same."""
+
 
 class Down(nn.Module):
     """Half the size: convolution, norm, and another convolution."""
@@ -165,14 +169,16 @@ def refine(arrows: Sequence[Arrow], size: tuple[int, int], picture: UInt8[np.nda
     it learned from it may well make little of an arrow, and an arrow is an order.
     """
     given, unit = conditions(picture, arrows)
-    flow = net(given)[0].permute(1, 2, 0).numpy() * np.float32(unit * GRID)
+    plain = given[:, SEEN + 2 : SEEN + 4]
+    mixed = plain + TRUST * (net(given) - plain)
+    flow = mixed[0].permute(1, 2, 0).numpy() * np.float32(unit * GRID)
     starts, ways = sparse(arrows, (GRID, GRID))
     cells = np.minimum(starts.astype(int), GRID - 1)
     where = given[0, SEEN - SUBJECTS : SEEN].numpy()
     flow += likened(where, starts, ways - flow[cells[:, 1], cells[:, 0]], SIGMA)
-    flow[np.hypot(flow[..., 0], flow[..., 1]) <= THRESHOLD * unit * GRID] = (
-        0  # eq. 7 again: what is still is quite still
-    )
+    length = np.hypot(*ways.T)
+    slowest = float(length[length > 0].min(initial=np.inf))
+    flow[np.hypot(flow[..., 0], flow[..., 1]) <= THRESHOLD * slowest] = 0  # eq. 7 again: what is still is quite still
     return resized(flow, size)
 
 

@@ -49,13 +49,7 @@ def parse(text: str, folder: Path, name: str = "shot.yaml") -> dict[str, Any]:
     try:
         # YAML knows no tabs between its words, JSON does, and has none inside them.
         text = text.expandtabs() if text.lstrip().startswith("{") else text
-        depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                raise _Wrong(event, "expected every value written out, got an alias (*)")
-            if depth > DEEPEST:
-                raise _Wrong(event, f"expected YAML or JSON of at most {DEEPEST} lists in lists, got more")
+        plain(text)
         root = yaml.compose(text, yaml.SafeLoader)
         if root is None:
             raise InputError(f"{name}:1: expected a shot (painting: …, prompt: …), the file is empty")
@@ -77,6 +71,17 @@ def parse(text: str, folder: Path, name: str = "shot.yaml") -> dict[str, Any]:
 def merged(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A file's settings with what was given on the command line in their place; what is None, () or "" was not given."""
     return {**file, **{key: value for key, value in given.items() if value not in (None, (), [], "")}}
+
+
+def plain(text: str) -> None:
+    """Refuse YAML that is larger once it is read: aliases, and lists in lists without end. Raises `_Wrong`, `YAMLError`."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise _Wrong(event, "expected every value written out, got an alias (*)")
+        if depth > DEEPEST:
+            raise _Wrong(event, f"expected YAML or JSON of at most {DEEPEST} lists in lists, got more")
 
 
 class _Wrong(Exception):

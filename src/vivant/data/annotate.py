@@ -68,8 +68,10 @@ def annotate(
         raise OutputError(f"expected a name that ends in .jsonl for the annotated list, got {out.name}")
     if workers < 1:
         raise SettingError(f"expected at least 1 worker, got {workers}")
-    if work.rate <= 0 or work.side < 32:
-        raise SettingError(f"expected a rate above 0 and a side of at least 32 pixels, got {work.rate} and {work.side}")
+    if not 0 < work.rate <= 1000 or work.side < 32:
+        raise SettingError(
+            f"expected a rate above 0 and up to 1000 and a side of at least 32 pixels, got {work.rate} and {work.side}"
+        )
     found = items(source, caption)
     journal = Journal(out.with_suffix(".measured.jsonl"), fresh)
     flows = out.with_suffix(".flow") if work.flow else None

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import InputError
-from ..metrics.video import rgb_of, reason
+from ..metrics.video import reason, rgb_of
 from .buckets import Size, covering, cropped
 from .sources import Item
 

@@ -192,10 +192,11 @@ def animate_between(
 
     `last` must have the painting's shape; another size is resized, and said so. Raises as `animate_long` does.
     """
-    from ..render.export import check_target, export
+    from ..render.export import check_target, export, spare
 
     out = Path(out)
     check_target(out)
+    spare(out, painting, last, how.get("mask"))
     report = on_progress or silent
     start = time.perf_counter()
     end, said = load_last(last, resized(load_painting(painting), size))

@@ -61,8 +61,10 @@ def draft(
     given = {path.resolve() for path in paintings}
     for shot in story.shots:
         for used in (shot.painting, shot.last, shot.mask):
-            if used is not None and used not in given:
-                raise ModelError(f"{model} wrote of {used.name}, which was not given; ask again, or write by hand")
+            if used is not None and Path(used) not in given:
+                raise ModelError(
+                    f"{model} wrote of {Path(used).name}, which was not given; ask again, or write by hand"
+                )
     return text
 
 

@@ -28,6 +28,14 @@ KEPT = (
 )  # fmt: skip
 """settings that a recipe gives back to `animate_long` as they are"""
 
+TOLD: dict[str, dict[str, Any]] = {
+    "film": {
+        "frames": int, "method": str, "gamma": float, "omega": float, "window": int | None, "overlap": int | None,
+    },
+    "between": {"last": str, "last_sha256": str, "frames": int},
+}  # fmt: skip
+"""what a recipe says of a film and of an in-between, beside the settings of a clip"""
+
 
 @dataclass
 class Film:
@@ -70,10 +78,11 @@ def animate_long(
     A run that was stopped goes on from its finished windows when it is started again with the same settings, unless
     `fresh`. Raises `InputError`, `OutputError`, `ModelError`.
     """
-    from ..render.export import check_target
+    from ..render.export import check_target, spare
 
     out = Path(out)
     check_target(out)
+    spare(out, painting, how.get("mask"), how.get("proxy"))
     report = on_progress or silent
     settings = Settings(gamma, omega, window, overlap)
     _known(method)
@@ -99,12 +108,19 @@ def rerun_long(recipe: dict[str, Any], out: str | Path, on_progress: Progress | 
     Raises `InputError` when the painting, mask, proxy or weights are not the ones the recipe names.
     """
     from ..priors.registry import weights_hash
-    from ..recipe import check_same, versions
+    from ..recipe import check_same, check_types, fits, versions
 
+    kind = "between" if "between" in recipe else "film"
+    told = recipe[kind]
+    if not isinstance(told, dict) or not all(
+        name in told and fits(told[name], hint) for name, hint in TOLD[kind].items()
+    ):
+        raise InputError(f"expected a recipe of a film as vivant writes it, got {str(told)[:60]}; it was changed since")
+    film = {name: told[name] for name in TOLD[kind]}
+    check_types(recipe)
     try:
         how = {key: recipe[key] for key in KEPT}
         painting, prompt = recipe["painting"], recipe["prompt"]
-        film = dict(recipe["between"] if "between" in recipe else recipe["film"])
         of, proxy_of, mask_of, weights = (
             recipe[f"{part}_sha256"] for part in ("painting", "proxy", "mask", "weights")
         )  # fmt: skip
@@ -147,13 +163,23 @@ def shoot(
     report: Progress = silent,
 ) -> None:  # fmt: skip
     """Dream, paint and write a film; `film` is told how it went."""
-    from ..render.export import export
-
-    out = film.path
-    kept = Folder(work_folder(out), film.recipe, fresh)
+    kept = Folder(work_folder(film.path), film.recipe, fresh)
     if kept.resumed:
         film.resumed = len(list(kept.place.glob("window_*.safetensors")))
         film.warnings.append(f"going on from {film.resumed} finished windows")
+    try:
+        _shoot(stage, tiles, name, settings, film, kept, report)
+    except BaseException:
+        kept.leave()
+        raise
+
+
+def _shoot(
+    stage: Stage, tiles: Tiling, name: str, settings: Settings, film: Film, kept: Folder, report: Progress
+) -> None:
+    from ..render.export import export
+
+    out = film.path
     text = json.dumps(film.recipe, sort_keys=True)
     if out.suffix.lower() != ".mp4":
         export(

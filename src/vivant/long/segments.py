@@ -31,6 +31,7 @@ def join(parts: Sequence[Path], path: Path, recipe: str = "{}", audio: Path | No
             out: Any = None
             sound: Any = None
             shown = Fraction(0)
+            decoded: int | None = None
             for name in parts:
                 with av.open(str(name)) as given:
                     stream = given.streams.video[0]
@@ -44,7 +45,10 @@ def join(parts: Sequence[Path], path: Path, recipe: str = "{}", audio: Path | No
                     for packet in given.demux(stream):
                         if packet.dts is None:
                             continue
-                        packet.pts, packet.dts = (packet.pts or 0) + offset, packet.dts + offset
+                        # A part of two frames is decoded as it is shown, a longer one begins to be decoded earlier: the
+                        # order of decoding goes on from the part before.
+                        decoded = packet.dts + offset if decoded is None else max(packet.dts + offset, decoded + 1)
+                        packet.pts, packet.dts = (packet.pts or 0) + offset, decoded
                         packet.stream = out
                         film.mux(packet)
                     shown += Fraction(stream.frames) / stream.average_rate
@@ -122,6 +126,7 @@ class Folder:
 
     def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors, whole or not at all. Raises `OutputError`."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = self.place / f"{name}.safetensors"
@@ -129,10 +134,16 @@ class Folder:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part)
             os.replace(part, path)
-        except OSError as error:
-            raise OutputError(
-                f"could not write {path}: {error.strerror or error}; is there room on the disk?"
-            ) from error
+        except (OSError, SafetensorError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise OutputError(f"could not write {path}: {said}; is there room on the disk?") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """The work was given up: what nothing can be gone on from is not left behind."""
+        if not any(self.place.rglob("*.safetensors")):
+            self.remove()
 
     def remove(self) -> None:
         """The film is whole: nothing is left of its parts."""

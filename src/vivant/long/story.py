@@ -18,6 +18,7 @@ YAML (.yaml, .yml, .json), or plain paragraphs. Every complaint names its line.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import Any
 
 import yaml
 
+from ..controls import mask as masks
+from ..controls.shotfile import LARGEST, _Wrong, plain
 from ..errors import InputError, SettingError
 
 TRANSITIONS = ("cut", "dissolve", "fade")
@@ -52,7 +55,8 @@ class StoryShot:
     prompt: str = ""
     title: str = ""
     last: Path | None = None
-    mask: Path | None = None
+    mask: str | None = None
+    """as `controls.mask` has it, paths absolute"""
     how: dict[str, Any] = field(default_factory=dict)
 
 
@@ -86,11 +90,14 @@ def read(path: str | Path) -> Story:
     """Read a script. Raises `InputError` with the line, for anything that no film can be made of."""
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"expected a script of at most {LARGEST // 1000} kB at {path}, it is larger")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"expected a script at {path}, found no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"expected a readable UTF-8 script at {path}: {error}") from None
+        said = getattr(error, "strerror", None) or "it is in another encoding"
+        raise InputError(f"expected a readable UTF-8 script at {path}: {said}") from None
     plain = path.suffix.lower() not in (".yaml", ".yml", ".json")
     return parse(text, path.parent, path.name, plain)
 
@@ -103,15 +110,32 @@ def parse(text: str, folder: Path, name: str = "script", plain: bool = False) ->
 
 def _yaml(text: str, name: str) -> dict[Any, Any]:
     try:
+        plain(text)
         data = yaml.load(text, Loader=_Lines)  # a SafeLoader: it makes nothing but plain values
+    except _Wrong as error:
+        raise InputError(f"{name} line {error.line}: {error.said}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{name} line {line}: expected YAML, {error.problem}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{name} line 1: expected YAML, {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{name} line 1: expected a mapping with shots, got {type(data).__name__}")
+        raise InputError(f"{name} line 1: expected a mapping with shots, got {_shown(data)}")
     return data
+
+
+def _shown(value: Any) -> str:
+    """A value of a script as a complaint names it."""
+    return "nothing" if value is None else "a list" if isinstance(value, list) else repr(value)[:60]
+
+
+def _scalar(text: str) -> Any:
+    """What stands after a name in plain paragraphs: a number or a word as YAML has it, else the text as it is."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text.strip()
+    return text.strip() if isinstance(value, list | dict) else value
 
 
 def _paragraphs(text: str, name: str) -> dict[Any, Any]:
@@ -136,7 +160,7 @@ def _paragraph(block: list[tuple[int, str]], out: dict[Any, Any], name: str) -> 
     if all(re.match(rf"({'|'.join([*FILM, *HOW])})\s*:", text) for _, text in block):
         for number, text in block:
             key, _, value = text.partition(":")
-            out[key.strip()] = yaml.safe_load(value) if value.strip() else None
+            out[key.strip()] = _scalar(value) if value.strip() else None
             out[None][key.strip()] = number
         return
     found = re.fullmatch(r"(?P<painting>.+?\.\w+)(?:\s+(?P<seconds>[\d.]+)\s*s)?(?:\s+(?P<how>[a-z]+))?", head)
@@ -187,7 +211,7 @@ class _Reader:
     def shot(self, data: Any, shared: dict[str, Any], above: int) -> StoryShot:
         """One shot or card."""
         if not isinstance(data, dict):
-            raise self.wrong(above, f"expected a shot with a painting and a prompt, got {data!r}")
+            raise self.wrong(above, f"expected a shot with a painting and a prompt, got {_shown(data)}")
         lines = data[None]
         at = lines[""]
         self.keys(data, SHOT)
@@ -205,7 +229,8 @@ class _Reader:
         prompt = str(data.get("prompt") or "").strip()
         if not prompt:
             raise self.wrong(lines.get("prompt", at), "expected a prompt that says what moves, got none")
-        painting, last, mask = (self.file(data, k, "a picture") for k in ("painting", "last", "mask"))
+        painting, last = (self.file(data, k, "a picture") for k in ("painting", "last"))
+        mask = self.mask(data)
         own = {k: self.typed(data, k, kind) for k, kind in HOW.items() if k in data}
         return StoryShot(at, seconds, transition, painting, prompt, title, last, mask, shared | own)
 
@@ -238,6 +263,20 @@ class _Reader:
         if not path.is_file():
             raise self.wrong(data[None].get(key, 1), f"expected {what} at {path}, found no such file")
         return path
+
+    def mask(self, data: dict[Any, Any]) -> str | None:
+        """A mask in any of its forms; its file is there."""
+        given = data.get("mask")
+        if given is None:
+            return None
+        text = json.dumps(given) if isinstance(given, list) else str(given)
+        if masks.spelled(text) == text and not Path(text).is_absolute():
+            return text  # a box or a polygon
+        path = (self.folder / text).resolve()
+        place = path if path.is_file() else Path(str(path).rpartition("#")[0].rstrip("#") or path)
+        if not place.is_file():
+            raise self.wrong(data[None].get("mask", 1), f"expected a mask at {place}, found no such file")
+        return str(path)
 
     def sound(self, path: Path, line: int) -> None:
         """Refuse a file without sound before anything is dreamt."""

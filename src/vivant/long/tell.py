@@ -7,22 +7,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 
 from ..errors import InputError, SettingError
 from ..images import load_painting, resized
-from ..recipe import picture_hash, versions
+from ..recipe import fits, picture_hash, versions
+from ..shot import Controls, Shot
 from ..stage import Progress, prepare, silent
 from .base import Settings, tiling
 from .between import bridge, load_last
 from .cards import card, entering, fitted, leaving, shown
 from .film import Film, dreamt, partial, work_folder
-from .methods import JOINT
+from .methods import JOINT, method
 from .segments import Folder, join
-from .story import Story, StoryShot, read
+from .story import LONGEST, Story, StoryShot, read
 
 
 def tell(
@@ -33,13 +34,15 @@ def tell(
     Seconds are what a shot is seen for; during a dissolve both shots are. A telling that was stopped goes on from its
     finished shots and windows. Raises `InputError` (with the script's line), `OutputError`, `ModelError`.
     """
-    from ..render.export import check_target, export
+    from ..render.export import check_target, spare
 
     out = Path(out)
     check_target(out)
     if out.suffix.lower() != ".mp4":
         raise SettingError(f"expected a film that ends in .mp4, got {out.name!r}")
     story = script if isinstance(script, Story) else read(script)
+    spare(out, story.audio, *(p for s in story.shots for p in (s.painting, s.last, s.mask)))
+    judge(story)
     report = on_progress or silent
     start = time.perf_counter()
     size = canvas(story)
@@ -52,6 +55,19 @@ def tell(
     kept = Folder(work_folder(out), recipe, fresh)
     if kept.resumed:
         film.warnings.append("going on from the finished shots")
+    try:
+        _tell(story, film, kept, size, report)
+    except BaseException:
+        kept.leave()
+        raise
+    film.seconds["film"] = time.perf_counter() - start
+    return film
+
+
+def _tell(story: Story, film: Film, kept: Folder, size: tuple[int, int], report: Progress) -> None:
+    from ..render.export import export
+
+    out, recipe = film.path, film.recipe
     parts: list[Path] = []
     tail: list[np.ndarray] = []
     loaded: dict[Any, Any] = {}
@@ -73,7 +89,58 @@ def tell(
     join(parts, out, json.dumps(recipe, sort_keys=True), story.audio)
     partial(out).unlink(missing_ok=True)
     kept.remove()
-    film.seconds["film"] = time.perf_counter() - start
+
+
+def judge(story: Story) -> None:
+    """Refuse what no shot can be made with before the first is begun. Raises `InputError` with the shot's line."""
+    from ..priors.registry import entry
+
+    for shot in story.shots:
+        how = {key: value for key, value in shot.how.items() if key not in ("model", "proxy", "device")}
+        try:
+            method(how.pop("method", "phased"))
+            Settings(how.pop("gamma", 0.8), how.pop("omega", 0.2), how.pop("window", None))
+            entry(shot.how.get("model", "miniature"))
+            strength = Controls(strength=how.pop("strength", None))
+            Shot(np.zeros((16, 16, 3), np.uint8), shot.prompt or "nothing moves", controls=strength, **how)
+        except InputError as error:
+            raise type(error)(f"the shot of line {shot.line}: {error}") from None
+
+
+def retell(recipe: dict[str, Any], out: Path, on_progress: Progress | None = None) -> Film:
+    """Tell a story again from the recipe inside its film.
+
+    Raises `InputError` when its pictures are not the ones the film was made from, or the recipe was changed.
+    """
+    try:
+        told = dict(recipe["story"])
+        shots = tuple(
+            StoryShot(**{k: Path(v) if k in ("painting", "last") and v is not None else v for k, v in shot.items()})
+            for shot in told.pop("shots")
+        )
+        sound, font = (None if told.pop(k) is None else Path(recipe["story"][k]) for k in ("audio", "font"))
+        story = Story(shots, audio=sound, font=font, **told)
+        kinds = [(story, get_type_hints(Story)), *((shot, get_type_hints(StoryShot)) for shot in shots)]
+        for one, hints in kinds:
+            for name in hints.keys() - {"shots"}:
+                if not fits(getattr(one, name), hints[name]):
+                    raise ValueError(name)
+        if not (1 <= story.fps <= 120 and shots and all(0.1 <= shot.seconds <= LONGEST for shot in shots)):
+            raise ValueError("fps or seconds")
+        known = recipe["pictures"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"expected the recipe of a story as vivant writes it, it was changed since ({error})"
+        ) from None
+    for path in (sound, font):
+        if path is not None and not path.is_file():
+            raise InputError(f"expected the file the story was told with at {path}, found none")
+    if _hashes(story) != known:
+        raise InputError("expected the pictures the story was told with, their pixels have changed since")
+    film = tell(story, out, on_progress=on_progress)
+    changed = [n for n, v in versions().items() if dict(recipe.get("versions") or {}).get(n) != v]
+    if changed:
+        film.warnings.append(f"other versions than the film was made with ({', '.join(changed)}): bytes may differ")
     return film
 
 

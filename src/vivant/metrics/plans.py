@@ -97,7 +97,7 @@ def arguments(case: Case, row: Row, wanted: Mapping[str, Any]) -> dict[str, Any]
 def takes(long: bool) -> frozenset[str]:
     """The arguments of `vivant.animate`, or of the films longer than a clip."""
     from ..long.film import animate_long
-    from ..long.stage import prepare
+    from ..stage import prepare
     from ..pipeline import animate
 
     ways = (animate_long, prepare) if long else (animate,)

@@ -43,7 +43,7 @@ def make(
     """
     if not 2 <= len(folders) <= 26:
         raise InputError(f"expected 2 to 26 methods to compare, got {len(folders)}")
-    if fps < 1 or seconds <= 0 or side < 16 or (count is not None and count < 1):
+    if fps < 1 or not 0 < seconds < 3600 or side < 16 or (count is not None and count < 1):
         raise SettingError(f"expected fps, seconds, side and cases above 0, got {fps}, {seconds}, {side}, {count}")
     key = out.with_name(out.name + ".key.json")
     for taken in (out, key):

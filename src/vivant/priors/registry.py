@@ -59,6 +59,12 @@ def _dynamicrafter(name: str, variant: str) -> Load:
     return load
 
 
+def _svd_flow(device: str, dtype: Any) -> VideoPrior:
+    from .svd_flow.adapter import SvdFlow
+
+    return SvdFlow.from_folder(_folder("svd_flow"), device, dtype)
+
+
 def _pipeline(source: str) -> Load:
     def load(device: str, dtype: Any) -> VideoPrior:
         from .diffusers_i2v import from_pretrained
@@ -142,6 +148,19 @@ REGISTRY: dict[str, Entry] = {
         _crafter("512", "DynamiCrafter_512", (512, 320), "animation from painting and words"),
         _crafter("1024", "DynamiCrafter_1024", (1024, 576), "animation from painting and words, large"),
         _crafter("512_interp", "DynamiCrafter_512_Interp", (512, 320), "from a first to a last picture; loops"),
+        Entry(
+            "svd_flow", "follows arrows; knows pictures, no words; its motion layers are trained with `vivant train svd-flow`",
+            "Controllable Longer Image Animation (Wang et al., 2024, arXiv 2405.17306) on Stable Video Diffusion",
+            "huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt; motion.safetensors of your own training",
+            SEE_PAGE, SEE_PAGE, _svd_flow, hub="stabilityai/stable-video-diffusion-img2vid-xt",
+            fetch=("model_index.json", "README.md", "LICENSE.md", "scheduler/*", "feature_extractor/*", "*/config.json",
+                   "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+                   "image_encoder/model.safetensors"),
+            download_bytes=9_020_000_000,
+            weights=(UNET[:1], VAE[:1], ("image_encoder/model.safetensors",), ("motion.safetensors",)), hashed=4,
+            params={"unet": 1_590_940_842, "image_encoder": 632_076_800, "vae": 97_742_847},
+            size=(1024, 576), frames=25, steps=25, decode_frames=8,
+        ),
     )
 }  # fmt: skip
 

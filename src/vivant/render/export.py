@@ -91,6 +91,20 @@ def check_target(path: Path) -> None:
         raise OutputError(f"expected a folder at {path}, a file of that name is in the way; add .mp4 for a video")
 
 
+def spare(path: Path, *given: object) -> None:
+    """Refuse to write over what a result is made from: painting, mask, proxy, last picture; masks with their #label."""
+    for source in given:
+        if not isinstance(source, str | Path) or not str(source):
+            continue
+        for name in {str(source), str(source).rpartition("#")[0] or str(source)}:
+            try:
+                same = os.path.samefile(path, name)
+            except (OSError, ValueError):
+                same = False
+            if same:
+                raise OutputError(f"expected another name for the result than {name}, which it is made from; change -o")
+
+
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     shape = None
     for frame in frames:
@@ -194,10 +208,17 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
                 text = found.decode() if isinstance(found, bytes) else found
                 text = text.removeprefix(MARK) if text else None
         recipe = json.loads(text or "")
-    except (OSError, ValueError, Image.DecompressionBombError, av.error.FFmpegError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        RecursionError,
+        Image.DecompressionBombError,
+        av.error.FFmpegError,
+    ) as error:
         raise OutputError(f"expected a file made by vivant at {path}, found no recipe in it") from error
     if not isinstance(recipe, dict):
-        raise OutputError(f"expected a recipe in {path}, found {type(recipe).__name__}")
+        raise OutputError(f"expected a recipe in {path}, found {str(recipe)[:60]!r}")
     return recipe
 
 

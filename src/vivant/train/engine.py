@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import DependencyError
 from .config import Loop
-from .feed import Example, generator
+from .feed import Cached, Clips, Example, generator
 
 Encoded = dict[str, Tensor]
 
@@ -145,3 +145,19 @@ def ran_out(error: BaseException) -> bool:
         or "out of memory" in said
         or "can't allocate memory" in said
     )
+
+
+def cached(
+    recipe: Recipe, clips: Clips, folder: Path | None, variants: int = 1, say: Callable[[str], None] = lambda line: None
+) -> Clips:
+    """The clips, or their encoded form in a folder, made now where it is not there yet."""
+    if folder is None:
+        return clips
+    from accelerate import PartialState
+
+    state = PartialState()
+    store = Cached(clips, folder, recipe.kind, recipe.encode, variants)
+    made = store.make(state.process_index, state.num_processes, lambda done, of: say(f"encoded {done}/{of}"))
+    state.wait_for_everyone()
+    say(f"{made} clips encoded, {len(store) * variants - made} were there")
+    return store

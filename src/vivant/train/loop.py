@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from ..errors import ModelError, SettingError
 from .config import Loop, as_plain
 from .engine import Encoded, Recipe, Report, accelerator_of, only_trained, optimiser_of, ran_out, recompute, seeded
-from .feed import Cached, Clips, Example, Feed, generator
+from .feed import Clips, Example, Feed, generator
 from .keeper import Keeper
 from .logs import Log, Silent
 from .state import Average, fingerprint, prune, states
@@ -96,9 +96,7 @@ class _Run:
                 f"expected a new folder, {self.out} holds a training; add --resume or choose another --out"
             )
         if resume and not found:
-            raise SettingError(
-                f"expected a training to go on with in {self.out}, found no whole state; leave out --resume"
-            )
+            self.say(f"no whole state in {self.out} yet: it begins at the first step")
         if self.main:
             self.out.mkdir(parents=True, exist_ok=True)
         self.accelerator.wait_for_everyone()
@@ -295,19 +293,3 @@ class _Run:
         if self.main:
             prune(self.out, self.settings.keep)
         self.accelerator.wait_for_everyone()
-
-
-def cached(
-    recipe: Recipe, clips: Clips, folder: Path | None, variants: int = 1, say: Callable[[str], None] = lambda line: None
-) -> Clips:
-    """The clips, or their encoded form in a folder, made now where it is not there yet."""
-    if folder is None:
-        return clips
-    from accelerate import PartialState
-
-    state = PartialState()
-    store = Cached(clips, folder, recipe.kind, recipe.encode, variants)
-    made = store.make(state.process_index, state.num_processes, lambda done, of: say(f"encoded {done}/{of}"))
-    state.wait_for_everyone()
-    say(f"{made} clips encoded, {len(store) * variants - made} were there")
-    return store

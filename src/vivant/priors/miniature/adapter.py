@@ -191,7 +191,7 @@ class Miniature:
                 ids, unknown = tokenize(rest, self.text.vocabulary)
                 if falling is None and all(i == UNKNOWN for i in ids):
                     raise PromptError(
-                        f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6])}"
+                        f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6]) or shot.prompt[:60]}"
                     )
                 told = self.text.read(rest)[None].to(self.device)
             where = presumed(scores, told[0, :, 0])

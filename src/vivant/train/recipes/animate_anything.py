@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from ...errors import SettingError
@@ -27,11 +26,10 @@ from ..config import Data, Loop
 from ..feed import Example
 from ..losses import Noise, chances, denoising, frozen, motion_strength, own_noise, strength_loss, uniform_steps
 from . import tiny
-from .base import Sentences, device_of, link_tree, matcher, write_json, write_state
+from .base import Sentences, base_folder, device_of, link_tree, matcher, write_json, write_state
+from .masks import areas, partly
 
 NAME = "animate-anything"
-AREAS = 8
-"""moving areas of a clip that are told apart, the largest; the rest are one"""
 TRAINED = {
     "temporal": r"temp_convs|temp_attentions|transformer_in|conv_in2|time_embedding\.cond_proj",
     "official": r"attn1|attn2|\.attentions|conv_in|temp_conv|motion",
@@ -47,7 +45,7 @@ class Model:
     """The base and what is done to it."""
 
     base: str = "tiny"
-    """a folder of AnimateAnything's layout, or of a text-to-video UNet3DConditionModel's, or "tiny\""""
+    """a model of `vivant models`, a folder of AnimateAnything's layout or of a text-to-video UNet3DConditionModel's; "tiny\""""
     trained: str = "temporal"
     """temporal, official, all, or a regular expression that parameters' names are searched for"""
     lora: int = 0
@@ -128,7 +126,7 @@ class AnimateAnythingRecipe:
     @classmethod
     def of(cls, config: Config, out: Path) -> AnimateAnythingRecipe:
         """From a configuration; a tiny base is made in `out`/base. The folder is loaded to the loop's device."""
-        base = Path(config.model.base)
+        base = base_folder(config.model.base)
         if config.model.base == "tiny":
             base = tiny.animate_anything(out / "base", config.loop.seed)
         parts, fresh = load(base, device_of(config.loop.device), config.loop.seed)
@@ -224,45 +222,6 @@ class AnimateAnythingRecipe:
             link_tree(self.base, folder, without=("unet",))
             record = read_json(self.base / "unet" / "config.json")
             write_json(folder / "unet" / "config.json", record | {"motion_mask": True, "motion_strength": True})
-
-
-def areas(
-    frames: UInt8[np.ndarray, "F H W 3"], threshold: int = 5, least: float = 0.005, cells: tuple[int, int] | None = None
-) -> Bool[np.ndarray, "K h w"]:
-    """The moving areas of a clip (eq. 4): boxes around all that changes by more than `threshold` against the first frame.
-
-    In 8-bit steps of grey, as released; the largest `AREAS`, the rest together in the last. `least`: share of the picture
-    below which a box is left out. `cells` (h, w): at latent size, a cell moves where any of its pixels may. All False
-    where nothing moves.
-    """
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-    changed = np.zeros(grey[0].shape, bool)
-    for now in grey[1:]:
-        changed |= cv2.absdiff(now, grey[0]) > threshold
-    contours, _ = cv2.findContours(changed.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    boxes = sorted((cv2.boundingRect(c) for c in contours), key=lambda b: -b[2] * b[3])
-    boxes = [b for b in boxes if b[2] * b[3] >= least * changed.size]
-    height, width = changed.shape
-    rows, columns = cells or (height, width)
-    out = np.zeros((AREAS, rows, columns), bool)
-    for i, (x, y, w, h) in enumerate(boxes):
-        top, bottom = y * rows // height, -(-(y + h) * rows // height)
-        left, right = x * columns // width, -(-(x + w) * columns // width)
-        out[min(i, AREAS - 1), top:bottom, left:right] = True
-    return out
-
-
-def partly(found: Float[Tensor, "K h w"], rng: Generator) -> Float[Tensor, "h w"]:
-    """A part of what moves: each area with chance 1/2, or what lies on one side of a line across the picture."""
-    kind, cut = torch.rand(2, generator=rng).tolist()
-    keep, side = torch.rand(len(found), generator=rng) < 0.5, int(torch.randint(4, (1,), generator=rng))
-    if kind < 0.5:
-        return found[keep.to(found.device)].sum(0).clamp(max=1)
-    axis = side % 2
-    place = torch.arange(found.shape[1 + axis], device=found.device) + 0.5
-    line = (0.25 + 0.5 * cut) * found.shape[1 + axis]
-    near = (place < line) if side < 2 else (place >= line)
-    return found.amax(0) * (near[:, None] if axis == 0 else near[None, :])
 
 
 def load(folder: Path, device: torch.device, seed: int = 0) -> tuple[Parts, bool]:

@@ -70,6 +70,14 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, path)
 
 
+def base_folder(name: str) -> Path:
+    """A base model's folder: a path, or the place of a model of `vivant models`."""
+    from ...priors.registry import REGISTRY
+
+    path = Path(name).expanduser()
+    return REGISTRY[name].place if not path.is_dir() and name in REGISTRY else path
+
+
 def device_of(choice: str) -> torch.device:
     """The device that frozen networks go to: what accelerate takes for this process."""
     if choice == "cpu":

@@ -8,73 +8,37 @@ all     ─► everything learns: the released code
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
-from ...errors import SettingError, WeightsError
 from ...noise import white
 from ...priors.dynamicrafter.encoders import image_states, text_states
-from ...priors.dynamicrafter.net import DynamiCrafterUNet, TemporalConv, TemporalTransformer
-from ...priors.dynamicrafter.resampler import Resampler
+from ...priors.dynamicrafter.net import TemporalConv, TemporalTransformer
 from ...priors.dynamicrafter.schedule import SCHEDULES, Schedule
 from ...priors.dynamicrafter.weights import RESAMPLER, UNET, Parts, load, read
 from ...priors.folder import read_json
 from ...priors.frames2d import decode
 from ...process import Level, Prediction, Video, recover
 from ...solvers import ddim
+from .. import lora
 from ..config import Data, Loop
 from ..feed import Example
 from ..losses import Noise, chances, denoising, own_noise, uniform_steps
 from . import tiny
-from .base import Sentences, device_of, link_tree, matcher, write_json, write_state
+from .base import Sentences, base_folder, device_of, link_tree, matcher, write_json, write_state
+from .stages import LEARNT, PICTURE, Model, build
 
 NAME = "dynamicrafter"
-LEARNT = "trained.safetensors"
-PICTURE = r"\.to_k_ip\.|\.to_v_ip\.|\.attn2\.alpha$"
-"""the attention to P's tokens that a text-to-video UNet has not"""
+LORA = r".*\.attn[12]\.(?:to_q|to_k|to_v|to_k_ip|to_v_ip|to_out\.0)"
 STRIDES, RATES = (1, 6), (5, 30)
 """what `fs` may say: frame strides for the 256 model, frames a second for the others (Table 5)"""
-
-
-@dataclass(frozen=True)
-class Model:
-    """The base, the stage, and how conditions are withheld."""
-
-    base: str = "tiny"
-    """a folder as `dynamicrafter` loads it: the VAE, both CLIP towers, the networks to begin with; or "tiny\""""
-    variant: Literal["256", "512", "1024", "512_interp"] = "256"
-    stage: Literal["context", "adapt", "joint", "all"] = "joint"
-    unet: Path | None = None
-    """a checkpoint that the UNet begins with in the base's place: Stable Diffusion 2.1's for context, VideoCrafter's after"""
-    before: Path | None = None
-    """what an earlier stage wrote (its `last` or `best` folder)"""
-    fresh: bool = False
-    """whether P and the attention to its tokens begin at random, not with the base's"""
-    ends: bool = False
-    """loops and interpolation: first and last frame are given, the rest is empty"""
-    frame: Literal["random", "first"] = "random"
-    """which frame is the picture"""
-    drop: float = 0.05
-    """how often the text is withheld; as often both, as often the picture's tokens"""
-    trained: str | None = None
-    """a regular expression that parameters' names are searched for, in place of the stage's own choice"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.drop <= 1 / 3:
-            raise SettingError(f"expected drop between 0 and 1/3, got {self.drop}")
-        if self.ends and self.stage in ("context", "adapt"):
-            raise SettingError(
-                f"expected stage joint or all with ends=true, {self.stage} gives no picture beside the noise"
-            )
 
 
 @dataclass(frozen=True)
@@ -85,21 +49,6 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loop: Loop = field(default_factory=Loop)
-
-
-class Crafter(nn.Module):
-    """The UNet and P as one network."""
-
-    def __init__(self, unet: DynamiCrafterUNet, resampler: Resampler) -> None:
-        super().__init__()
-        self.unet, self.resampler = unet, resampler
-
-    def forward(
-        self, x: Float[Tensor, "B C L h w"], t: Tensor, text: Float[Tensor, "B 77 D"], seen: Float[Tensor, "B T E"],
-        fs: Tensor,
-    ) -> Video:  # fmt: skip
-        """F for noisy (and conditioning) latents; `seen`: CLIP's tokens of the picture."""
-        return self.unet(x, t, torch.cat([text, self.resampler(seen).to(text)], dim=1), fs)
 
 
 class DynamiCrafterRecipe:
@@ -115,6 +64,10 @@ class DynamiCrafterRecipe:
         self.noise = Noise.of_crafter(self.schedule)
         self.device = next(parts.vae.parameters()).device
         crafter = build(parts, model, seed)
+        if model.lora:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                lora.inject(crafter.unet, LORA, model.lora, model.alpha)
         self.net: nn.Module = crafter.to(self.device)
         over_time = tuple(
             f"unet.{name}."
@@ -124,6 +77,8 @@ class DynamiCrafterRecipe:
         picture, chosen = matcher(PICTURE), matcher(model.trained or "")
 
         def trains(name: str) -> bool:
+            if model.lora:
+                return lora.is_lora(name)
             if model.trained is not None:
                 return chosen(name)
             if model.stage == "context":
@@ -139,7 +94,7 @@ class DynamiCrafterRecipe:
     def of(cls, config: Config, out: Path) -> DynamiCrafterRecipe:
         """From a configuration; a tiny base is made in `out`/base."""
         model = config.model
-        base = Path(model.base)
+        base = base_folder(model.base)
         if model.base == "tiny":
             base = tiny.dynamicrafter(out / "base", model.variant, config.loop.seed)
         parts = load(base, device_of(config.loop.device), variant=model.variant)
@@ -209,6 +164,10 @@ class DynamiCrafterRecipe:
 
     def save(self, state: Mapping[str, Tensor], folder: Path) -> None:
         """`trained.safetensors` under official names, which the next stage reads; after joint and all, a whole model."""
+        if self.model.lora:
+            unet = {k.removeprefix("unet."): v for k, v in state.items()}
+            lora.save(unet, folder, self.model.alpha or self.model.lora)
+            return
         prefixes = {"unet.": UNET, "resampler.": RESAMPLER}
         named = {prefixes[f"{k.partition('.')[0]}."] + k.partition(".")[2]: v for k, v in state.items()}
         picture = matcher(PICTURE)
@@ -235,106 +194,6 @@ def rate_of(example: Example, variant: str) -> int:
         low, high = RATES
         value = float(example["fps"])
     return min(max(round(value), low), high)
-
-
-def build(parts: Parts, model: Model, seed: int) -> Crafter:
-    """The stage's UNet and P with the weights they begin with. Raises `WeightsError` where some are missing."""
-    config = replace(parts.unet.config, in_channels=8 if model.stage in ("joint", "all") else 4)
-    if model.stage == "context":
-        config = replace(
-            config, temporal_conv=False, temporal_attention=False, addition_attention=False, fs_condition=False
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        unet = DynamiCrafterUNet(config)
-        resampler = fresh_like(parts.resampler)
-    picture = matcher(PICTURE)
-    mine = {f"unet.{k}": v for k, v in unet.state_dict().items()}
-    begun = {f"resampler.{k}" for k in resampler.state_dict()} | {k for k in mine if picture(k)}
-    missing = set(mine) | begun
-    state: dict[str, Tensor] = {}
-    for source, found in sources(parts, model, unet):
-        fits = {k: fitted(v, mine[k]) if k in mine else v for k, v in found.items() if k in missing | set(state)}
-        wrong = [k for k, v in fits.items() if k in mine and v.shape != mine[k].shape]
-        if wrong:
-            raise WeightsError(
-                f"expected {wrong[0]} of shape {tuple(mine[wrong[0]].shape)} in {source}, got {tuple(fits[wrong[0]].shape)}"
-            )
-        state |= fits
-        missing -= set(fits)
-    # P and the attention to its tokens may be new, and the frame rate's embedding to a model without one.
-    lost = sorted(k for k in missing - begun if not k.startswith("unet.fps_embedding."))
-    if lost:
-        raise WeightsError(
-            f"expected {lost[0]} in {model.unet or model.base}, found none ({len(lost)} missing); name another model.unet"
-        )
-    unet.load_state_dict({k.removeprefix("unet."): v for k, v in state.items() if k.startswith("unet.")}, strict=False)
-    held = {k.removeprefix("resampler."): v for k, v in state.items() if k.startswith("resampler.")}
-    resampler.load_state_dict(held, strict=False)
-    return Crafter(unet, resampler)
-
-
-def sources(parts: Parts, model: Model, unet: DynamiCrafterUNet) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Where weights come from, later ones over earlier ones: the base, `model.unet`, `model.before`."""
-    picture = matcher(PICTURE)
-    renamed = still_names(parts.unet) if model.stage == "context" else {}
-    if model.unet is None:
-        found = {f"unet.{_renamed(k, renamed)}": v.float() for k, v in parts.unet.state_dict().items()}
-        found |= {f"resampler.{k}": v.float() for k, v in parts.resampler.state_dict().items()}
-        yield (
-            model.base,
-            {k: v for k, v in found.items() if not (model.fresh and (k.startswith("resampler.") or picture(k)))},
-        )
-    else:
-        given = read(model.unet)
-        bare = {k.removeprefix(UNET): v.float() for k, v in given.items() if k.startswith(UNET)} or given
-        yield str(model.unet), {f"unet.{k}": v.float() for k, v in bare.items()}
-    if model.before is not None:
-        path = model.before / LEARNT if model.before.is_dir() else model.before
-        try:
-            learnt = load_file(path)
-        except Exception as error:
-            line = (str(error) or type(error).__name__).splitlines()[0][:120]
-            raise WeightsError(f"expected what a stage wrote ({LEARNT}) at {path}, got {line}") from None
-        yield str(path), {k.replace(UNET, "unet.", 1).replace(RESAMPLER, "resampler.", 1): v for k, v in learnt.items()}
-
-
-def fitted(value: Tensor, like: Tensor) -> Tensor:
-    """A convolution's weights for more or fewer input channels: new ones at zero (appendix A.3), surplus ones left out."""
-    if value.ndim != 4 or value.shape[0] != like.shape[0] or value.shape[2:] != like.shape[2:]:
-        return value
-    if {value.shape[1], like.shape[1]} != {4, 8}:
-        return value
-    out = torch.zeros_like(like)
-    both = min(value.shape[1], like.shape[1])
-    out[:, :both] = value[:, :both]
-    return out
-
-
-def still_names(unet: DynamiCrafterUNet) -> dict[str, str]:
-    """Module prefixes of a video UNet and of the same UNet without its layers over time, where they differ."""
-    stages = {f"input_blocks.{i}": s for i, s in enumerate(unet.input_blocks)} | {"middle_block": unet.middle_block}
-    stages |= {f"output_blocks.{i}": s for i, s in enumerate(unet.output_blocks)}
-    out: dict[str, str] = {}
-    for name, stage in stages.items():
-        kept = [j for j, layer in enumerate(stage.children()) if not isinstance(layer, TemporalTransformer)]
-        out |= {f"{name}.{j}.": f"{name}.{new}." for new, j in enumerate(kept) if new != j}
-        out |= {f"{name}.{j}.": f"over_time.{name}.{j}." for j in range(len(list(stage.children()))) if j not in kept}
-    return out
-
-
-def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
-    return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), name)
-
-
-def fresh_like(resampler: Resampler) -> Resampler:
-    """A resampler of the same sizes, first weights drawn from the global generator."""
-    out = copy.deepcopy(resampler).requires_grad_(True)
-    for module in out.modules():
-        if isinstance(module, (nn.Linear, nn.LayerNorm)):
-            module.reset_parameters()
-    nn.init.normal_(out.latents, std=out.latents.shape[-1] ** -0.5)
-    return out
 
 
 def plain(record: Mapping[str, Any]) -> dict[str, Any]:

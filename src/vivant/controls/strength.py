@@ -26,9 +26,9 @@ from .fit import isotonic, pchip, spearman
 
 RATE = 8
 """frames a second that motion is counted at, so that a clip of 24 is not thrice as slow as one of 8"""
-FULL = 0.3
-"""% of the diagonal a frame that strength 1 asks for: M_s = 300 of "Controllable Longer Image Animation" (eq. 8, which
-shows 100 to 400), and as far as the embedded model goes"""
+FULL = 0.2
+"""% of the diagonal a frame that strength 1 asks for: as far as the embedded model goes, within what "Controllable Longer
+Image Animation" shows (eq. 8, M_s = 100 to 400), and its usual pace is then 0.5"""
 DEAF = ("cogvideox", "wan", "ltx", "hunyuan", "i2vgen_xl")
 """base models whose networks hear nothing of strength: the VSDS gain is their knob, 0.5 their card's own"""
 CALIBRATION = 1_500_000_001

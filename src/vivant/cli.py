@@ -27,14 +27,6 @@ eval_app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
-cli_models.register(app)
-cli_arrows.register(app, train_app)
-cli_controls.register(app, eval_app)
-cli_data.register(app)
-cli_eval.register(app, eval_app)
-cli_long.register(app, eval_app)
-cli_metrics.register(app)
-cli_train.register(train_app)
 
 USAGE: Any = typer.BadParameter.__mro__[1:3]
 """what typer raises for a command line that cannot be understood: its own copies of click's classes"""
@@ -283,6 +275,17 @@ def named_proxy(text: str) -> str | Path:
     from .proxy.registry import PROXIES
 
     return text if text in ("auto", "none", *PROXIES) else Path(text)
+
+
+# The commands of a topic live in its own file; these come first in the help.
+cli_models.register(app)
+cli_arrows.register(app, train_app)
+cli_controls.register(app, eval_app)
+cli_data.register(app)
+cli_eval.register(app, eval_app)
+cli_long.register(app, eval_app)
+cli_metrics.register(app)
+cli_train.register(train_app)
 
 
 def told_by(file: Path, how: dict[str, Any], ctx: typer.Context) -> dict[str, Any]:

@@ -175,3 +175,10 @@ def test_the_page_describes_every_setting_and_its_example_holds():
     assert {kind for kind, _ in examples} == {"yaml", "json"}
     for _, example in examples:
         parse(example)
+
+
+def test_no_more_is_read_than_a_shot_file_may_have(tmp_path):
+    for endless in (tmp_path / "large.yaml", Path("/dev/zero")):
+        (tmp_path / "large.yaml").write_text("# " + "x" * 300_000)
+        with pytest.raises(InputError, match="expected a shot file of at most"):
+            shotfile.load(endless)

@@ -127,3 +127,9 @@ def test_bad_shards(clip: Path, tmp_path: Path) -> None:
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found none"):
         items(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["{000..9999999999}.tar", "{0..9999}-{0..9999}.tar"])
+def test_patterns_of_endless_names_are_refused(pattern):
+    with pytest.raises(InputError, match="expected a pattern of at most"):
+        braces(pattern)

@@ -34,14 +34,21 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"expected a shot file of at most {LARGEST // 1000} kB at {path}, it is larger")
-        text = path.read_text("utf-8-sig")
+        text = written(path, "a shot file")
     except OSError as error:
         raise InputError(f"expected a shot file at {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"expected a shot file in UTF-8 at {path}, it is in another encoding") from error
     return parse(text, path.resolve().parent, path.name)
+
+
+def written(path: Path, what: str) -> str:
+    """The text of a file of UTF-8, of which no more is read than it may have. Raises `InputError`, `OSError`, `ValueError`."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise InputError(f"expected {what} of at most {LARGEST // 1000} kB at {path}, it is larger")
+    return data.decode("utf-8-sig").replace("\r\n", "\n")
 
 
 def parse(text: str, folder: Path, name: str = "shot.yaml") -> dict[str, Any]:

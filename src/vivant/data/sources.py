@@ -6,6 +6,7 @@ import csv
 import glob
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,6 +97,10 @@ def _items(source: str | Path, caption: str | None) -> Iterator[Item]:
             yield from _items(name, caption)
 
 
+MOST = 100_000
+"""names that one pattern may stand for"""
+
+
 def braces(pattern: str) -> list[str]:
     """`a-{08..10}.tar` as a-08, a-09, a-10; `{a,b}` as a, b. Several multiply."""
     match = re.search(r"\{([^{}]*)\}", pattern)
@@ -103,6 +108,9 @@ def braces(pattern: str) -> list[str]:
         return [pattern]
     inner = match[1]
     span = re.fullmatch(r"(\d+)\.\.(\d+)", inner)
+    many = math.prod(max(1, int(b) - int(a) + 1) for a, b in re.findall(r"\{(\d+)\.\.(\d+)\}", pattern))
+    if many > MOST:
+        raise InputError(f"expected a pattern of at most {MOST} names, got {many} from {pattern}")
     parts = [f"{i:0{len(span[1])}d}" for i in range(int(span[1]), int(span[2]) + 1)] if span else inner.split(",")
     return [whole for part in parts for whole in braces(pattern[: match.start()] + part + pattern[match.end() :])]
 

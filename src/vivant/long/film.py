@@ -111,6 +111,8 @@ def rerun_long(recipe: dict[str, Any], out: str | Path, on_progress: Progress | 
     from ..recipe import check_same, check_types, fits, versions
 
     kind = "between" if "between" in recipe else "film"
+    if kind not in recipe:
+        raise InputError(f"expected {kind!r} in the recipe of a film, it is missing")
     told = recipe[kind]
     if not isinstance(told, dict) or not all(
         name in told and fits(told[name], hint) for name, hint in TOLD[kind].items()

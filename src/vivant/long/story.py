@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 from ..controls import mask as masks
-from ..controls.shotfile import LARGEST, _Wrong, plain
+from ..controls.shotfile import _Wrong, plain, written
 from ..errors import InputError, SettingError
 
 TRANSITIONS = ("cut", "dissolve", "fade")
@@ -90,9 +90,7 @@ def read(path: str | Path) -> Story:
     """Read a script. Raises `InputError` with the line, for anything that no film can be made of."""
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"expected a script of at most {LARGEST // 1000} kB at {path}, it is larger")
-        text = path.read_text("utf-8-sig")
+        text = written(path, "a script")
     except FileNotFoundError:
         raise InputError(f"expected a script at {path}, found no such file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -115,7 +115,7 @@ def retell(recipe: dict[str, Any], out: Path, on_progress: Progress | None = Non
     try:
         told = dict(recipe["story"])
         shots = tuple(
-            StoryShot(**{k: Path(v) if k in ("painting", "last") and v is not None else v for k, v in shot.items()})
+            _shot({k: Path(v) if k in ("painting", "last") and v is not None else v for k, v in shot.items()})
             for shot in told.pop("shots")
         )
         sound, font = (None if told.pop(k) is None else Path(recipe["story"][k]) for k in ("audio", "font"))
@@ -142,6 +142,10 @@ def retell(recipe: dict[str, Any], out: Path, on_progress: Progress | None = Non
     if changed:
         film.warnings.append(f"other versions than the film was made with ({', '.join(changed)}): bytes may differ")
     return film
+
+
+def _shot(said: dict[str, Any]) -> StoryShot:
+    return StoryShot(**said)
 
 
 def timing(story: Story, k: int) -> tuple[int, int, int, int]:

@@ -97,8 +97,8 @@ def arguments(case: Case, row: Row, wanted: Mapping[str, Any]) -> dict[str, Any]
 def takes(long: bool) -> frozenset[str]:
     """The arguments of `vivant.animate`, or of the films longer than a clip."""
     from ..long.film import animate_long
-    from ..stage import prepare
     from ..pipeline import animate
+    from ..stage import prepare
 
     ways = (animate_long, prepare) if long else (animate,)
     return frozenset(name for way in ways for name in inspect.signature(way).parameters) - {"how", "out"}

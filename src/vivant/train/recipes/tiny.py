@@ -40,8 +40,13 @@ CRAFTER: dict[str, Any] = {
 }  # fmt: skip
 
 
-def animate_anything(target: Path, seed: int = 0, unet: Mapping[str, Any] | None = None) -> Path:
-    """A folder of AnimateAnything's layout at `target`, made where there is none. `unet`: changes to its config."""
+def animate_anything(
+    target: Path, seed: int = 0, unet: Mapping[str, Any] | None = None, form: str = "epsilon"
+) -> Path:  # fmt: skip
+    """A folder of AnimateAnything's layout at `target`, made where there is none. `unet`: changes to its config.
+
+    `form`: what it predicts; the released model predicts epsilon.
+    """
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -52,7 +57,7 @@ def animate_anything(target: Path, seed: int = 0, unet: Mapping[str, Any] | None
     config = ANIMATE_ANYTHING | dict(unet or {})
     with torch.random.fork_rng(devices=[]), whole(target) as folder:
         torch.manual_seed(seed)  # these libraries draw their first weights from the global generator, which is put back
-        write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+        write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER | {"prediction_type": form})
         write_json(folder / "unet" / "config.json", config)
         net = AnimateAnythingUNet(UNetConfig.from_json(config))
         with torch.no_grad():

@@ -59,7 +59,7 @@ def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Filter and annotate videos: motion, camera, cuts, what the captions say; a list, a page of statistics."""
-    from .cli import Progress
+    from .cli_show import Progress
     from .data.annotate import Work, annotate
     from .data.filters import Rules
 

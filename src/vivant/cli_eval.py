@@ -54,10 +54,36 @@ HELP = {
 
 def register(app: typer.Typer, eval_app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    eval_app.command("miniature")(eval_miniature)
+    eval_app.command("inputs")(eval_inputs)
     for name, says in HELP.items():
         eval_app.command(name, help=says)(_table_command(name))
     eval_app.add_typer(figure_app, name="figure")
     app.add_typer(study_app, name="study")
+
+
+def eval_miniature(
+    scenes: int = 200,
+    seed: Seed = 0,
+    rows: str = "base,+V,+S,+V&U,full",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Held-out procedural scenes: what and where, inside, still ratio, PSNR of the rest, for each ablation."""
+    from .metrics.evaluate import main as run
+
+    run("miniature", scenes, seed, as_json, rows)
+
+
+def eval_inputs(
+    folder: str = "../shared/inputs",
+    seed: Seed = 0,
+    keep: str | None = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Real paintings with known regions and directions (a folder with a cases.json)."""
+    from .metrics.evaluate import main as run
+
+    run("inputs", seed=seed, as_json=as_json, folder=folder, keep=keep)
 
 
 def _table_command(name: str) -> Any:

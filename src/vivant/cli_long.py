@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .errors import InputError, OutputError, SettingError
+from .cli_show import Json, Progress, Seed, Stopped, finish, named_proxy, target_of
+from .errors import OutputError, SettingError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object about the result.")]
-Seed = Annotated[int, typer.Option(help="Same seed, same film.")]
 Model = Annotated[str, typer.Option(help="Base model; see `vivant models`.")]
 Painting = Annotated[Path, typer.Argument(help="The picture: JPEG, PNG, TIFF, WebP …")]
 Prompt = Annotated[str, typer.Argument(help='What moves, e.g. "Clouds drift to the right".')]
@@ -57,21 +56,15 @@ def long(
     as_json: Json = False,
 ) -> None:
     """Animate a painting for as long as you like; a run that was stopped goes on where it was."""
-    from . import cli
-
-    target = _target(out, painting)
     from .controls.arrows import parse as parse_arrow
-    from .long.film import animate_long, partial
 
-    with cli.Progress(not as_json) as progress, _Stop(partial(target)):
-        film = animate_long(
-            painting, prompt, target, frames=frames, method=method, gamma=gamma, omega=omega, window=window,
-            overlap=overlap, fresh=fresh, on_progress=progress, model=model, seed=seed, steps=steps, fps=fps,
-            guidance=guidance, negative=negative, mask=mask, strength=strength,
-            arrows=[parse_arrow(a) for a in arrow or []], proxy=cli.named_proxy(proxy), distil=distil, size=size,
-            device=device, dtype=dtype,
-        )  # fmt: skip
-    _finish(film, as_json)
+    how = {
+        "method": method, "gamma": gamma, "omega": omega, "window": window, "overlap": overlap, "fresh": fresh,
+        "model": model, "seed": seed, "steps": steps, "fps": fps, "guidance": guidance, "negative": negative,
+        "mask": mask, "strength": strength, "arrows": [parse_arrow(a) for a in arrow or []],
+        "proxy": named_proxy(proxy), "distil": distil, "size": size, "device": device, "dtype": dtype,
+    }  # fmt: skip
+    film(painting, prompt, target_of(out, painting, mask, how["proxy"]), frames, how, as_json)
 
 
 def between(
@@ -89,60 +82,35 @@ def between(
     as_json: Json = False,
 ) -> None:
     """Lead one picture over into another, both moving."""
-    from . import cli
-
-    target = _target(out, painting)
-    from .long.between import animate_between
-
-    with cli.Progress(not as_json) as progress:
-        film = animate_between(
-            painting, last, prompt, target, frames=frames, model=model, seed=seed, steps=steps, fps=fps, size=size,
-            device=device, on_progress=progress,
-        )  # fmt: skip
-    _finish(film, as_json)
+    how = {"model": model, "seed": seed, "steps": steps, "fps": fps, "size": size, "device": device}
+    lead_over(painting, last, prompt, target_of(out, painting, last), frames, how, as_json)
 
 
 def film(painting: Path, prompt: str, target: Path, frames: int, how: dict[str, Any], as_json: bool) -> None:
-    """What `animate` does when more frames are asked for than the model's clip has; `how` as `animate_long` takes it."""
-    from . import cli
-    from .long.film import animate_long, partial
+    """A film of `frames`; `how` as `animate_long` takes it. Also `animate` with more frames than the model's clip has."""
+    from .long.film import animate_long
 
-    with cli.Progress(not as_json) as progress, _Stop(partial(target)):
-        made = animate_long(painting, prompt, target, frames=frames, on_progress=progress, **how)
-    _finish(made, as_json)
+    _made(lambda seen: animate_long(painting, prompt, target, frames=frames, on_progress=seen, **how), target, as_json)
 
 
 def lead_over(
-    painting: Path,
-    last: Path,
-    prompt: str,
-    target: Path,
-    frames: int | None,
-    loop: bool,
-    how: dict[str, Any],
-    as_json: bool,
+    painting: Path, last: Path, prompt: str, target: Path, frames: int | None, how: dict[str, Any], as_json: bool
 ) -> None:
-    """What `animate --last` does."""
-    from . import cli
+    """A clip that ends on another picture; `how` as `animate_between` takes it. Also `animate --last`."""
     from .long.between import animate_between
 
-    if loop:
-        raise SettingError("expected --loop or --last, got both: a loop ends on the painting itself")
-    with cli.Progress(not as_json) as progress:
-        how.pop("proxy", None)  # the last picture is the second path
-        made = animate_between(painting, last, prompt, target, frames=frames, on_progress=progress, **how)
-    _finish(made, as_json)
+    _made(
+        lambda seen: animate_between(painting, last, prompt, target, frames=frames, on_progress=seen, **how),
+        target, as_json,
+    )  # fmt: skip
 
 
 def again(recipe: dict[str, Any], target: Path, as_json: bool) -> None:
     """What `rerun` does with the recipe of a film, of an in-between or of a story."""
-    from . import cli
-    from .long.film import partial, rerun_long
+    from .long.film import rerun_long
     from .long.tell import retell
 
-    with cli.Progress(not as_json) as progress, _Stop(partial(target)):
-        made = (retell if "story" in recipe else rerun_long)(recipe, target, progress)
-    _finish(made, as_json)
+    _made(lambda seen: (retell if "story" in recipe else rerun_long)(recipe, target, seen), target, as_json)
 
 
 def story(
@@ -166,15 +134,10 @@ def story(
             raise SettingError(
                 f"expected {name} with --draft, got it alone; a script names its own model and paintings"
             )
-    from . import cli
-
-    target = out or Path.cwd() / f"{script.stem}.mp4"
-    from .long.film import partial
     from .long.tell import tell
 
-    with cli.Progress(not as_json) as progress, _Stop(partial(target)):
-        film = tell(script, target, fresh=fresh, on_progress=progress)
-    _finish(film, as_json)
+    target = target_of(out, script)
+    _made(lambda seen: tell(script, target, fresh=fresh, on_progress=seen), target, as_json)
 
 
 def _draft(script: Path, url: str, model: str | None, about: str, paintings: list[Path]) -> None:
@@ -207,45 +170,21 @@ def eval_long(
     run(painting, prompt, frames, window, methods, model, seed, as_json)
 
 
-def _target(out: Path | None, painting: Path) -> Path:
-    from .render.export import check_target
+def _made(make: Callable[[Progress], Any], target: Path, as_json: bool) -> None:
+    """Make a film with its progress shown, and say what came out; one that is stopped says how to go on."""
+    from .long.film import partial
 
-    target = out or Path.cwd() / f"{painting.stem}.mp4"
-    check_target(target)
-    if target.resolve() == painting.resolve():
-        raise OutputError(f"expected another name for the result than the painting's own, got {target}")
-    if not painting.exists():
-        raise InputError(f"expected a picture at {painting}, found no such file")
-    return target
+    def so_far() -> str:
+        there = f"what is there so far: {partial(target)}; " if partial(target).exists() else ""
+        return f"{there}the same command goes on from there"
 
-
-class _Stop:
-    """A long run that is stopped says what is there and how to go on."""
-
-    def __init__(self, partial: Path) -> None:
-        self.partial = partial
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is KeyboardInterrupt:
-            so_far = f"; what is there so far: {self.partial}" if self.partial.exists() else ""
-            print(f"vivant: stopped{so_far}; the same command goes on from there", file=sys.stderr)
-            raise SystemExit(130)
-
-
-def _finish(film: Any, as_json: bool) -> None:
-    for line in film.warnings:
-        print(f"vivant: {line}", file=sys.stderr)
-    seconds = {name: round(value, 3) for name, value in film.seconds.items()}
-    report = {
-        "output": str(film.path), "frames": film.frames, "fps": film.fps, "windows": film.windows,
-        "resumed": film.resumed, "evaluations": film.evaluations, "seconds": seconds, "warnings": film.warnings,
-    }  # fmt: skip
-    if as_json:
-        print(json.dumps(report))
-        return
-    print(film.path)
-    stages = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
-    print(f"{film.frames} frames at {film.fps} fps; {film.evaluations} evaluations; {stages}", file=sys.stderr)
+    with Progress(not as_json) as progress, Stopped(so_far):
+        film = make(progress)
+    finish(
+        {
+            "output": str(film.path), "frames": film.frames, "fps": film.fps, "windows": film.windows,
+            "resumed": film.resumed, "evaluations": film.evaluations,
+            "seconds": {name: round(value, 3) for name, value in film.seconds.items()}, "warnings": film.warnings,
+        },
+        as_json,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The commands that train by the papers' recipes: `vivant train animate-anything` and `vivant train dynamicrafter`."""
+"""The commands that train: the embedded model and its reader, and the papers' recipes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,34 @@ Out = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest state in --out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same weights.")]
 
 
 def register(train_app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    train_app.command("miniature")(miniature)
+    train_app.command("text")(text)
     train_app.command("animate-anything")(animate_anything)
     train_app.command("dynamicrafter")(dynamicrafter)
+
+
+def miniature(
+    steps: int = 20000, out: Path = Path("runs/miniature"), resume: str | None = None, seed: Seed = 0, threads: int = 2,
+    minutes: float | None = None, batch: int = 8, workers: int = 1, rate: float = 6e-4, textures: str | None = None,
+    device: str = "cpu",
+) -> None:  # fmt: skip
+    """Train the embedded prior on procedural scenes; go on from a state.pt or from weights with --resume."""
+    from .train.miniature import main as run
+
+    print(run(steps, str(out), resume, seed, threads, minutes, batch, workers, rate, textures, device))
+
+
+def text(minutes: float = 8.0, seed: Seed = 0, out: Path = Path("runs/text.safetensors")) -> None:
+    """Train the reader of sentences on described plans."""
+    from .train.text import train as run
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    run(minutes, seed, out)
 
 
 def animate_anything(

@@ -236,5 +236,6 @@ def _broken(path: Path, count: int, error: BaseException | None = None) -> Input
 
 
 def reason(error: BaseException) -> str:
+    """What an error says, its first line, at most 120 characters; its kind where it says nothing."""
     text = str(getattr(error, "strerror", None) or error).strip()
     return text.splitlines()[0][:120] if text else type(error).__name__

@@ -65,11 +65,13 @@ def along_edges(
 
 
 def step(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, between them 3t² - 2t³ (smoothstep)."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map at `size` (width, height), bilinear, float32."""
     return cv2.resize(x.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
 
 
@@ -80,6 +82,7 @@ def mix(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two Boolean maps; 0 of two empty ones."""
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 

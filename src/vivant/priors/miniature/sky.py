@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ...data.captions import KINDS, SUBJECTS
+from .edges import step
 
 SKY, FRAME = SUBJECTS.index("sky"), SUBJECTS.index("frame")
 SMOOTH = 6.0
@@ -96,6 +97,5 @@ def parallax(sky: Float[np.ndarray, "h w"], frame: Float[np.ndarray, "h w"]) -> 
         return np.ones_like(sky)
     away = cv2.distanceTransform(1 - before, cv2.DIST_L2, 5) * (sky > 0.5)
     height = float(np.quantile(away[sky > 0.5], 0.95))
-    share = np.clip(away / max(RISE * height, 1.0), 0, 1)
-    pace = share * share * (3 - 2 * share)
+    pace = step(away, 0, max(RISE * height, 1.0))
     return cv2.GaussianBlur(pace, (0, 0), 1.0).astype(np.float32)

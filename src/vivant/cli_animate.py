@@ -26,7 +26,11 @@ def animate(
     prompt: Annotated[str, typer.Argument(help='What moves, e.g. "Clouds drift to the right".')] = "",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help=".mp4 .gif .webp .apng, or a folder of PNGs. Default: beside you, NAME.mp4"),
+        typer.Option(
+            "-o",
+            "--out",
+            help=".mp4 .mov (ProRes) .mkv (lossless) .gif .webp .apng, or a folder of PNGs. Default: beside you, NAME.mp4",
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="Base model; see `vivant models`.")] = "miniature",
     seed: Seed = 42,
@@ -80,6 +84,9 @@ def animate(
     model_size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT the model works at, in the painting's aspect (default: its own).")
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="A LoRA's file or folder; PATH:0.8 for less of it; may be repeated.")
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what it would take (memory, steps, download) and stop.")
     ] = False,
@@ -95,6 +102,7 @@ def animate(
         "proxy": named_proxy(proxy), "distil": distil, "distil_evaluations": distil_levels, "curve": curve, "gain": gain,
         "blend": blend, "last": last, "loop": loop, "size": size, "device": device, "dtype": dtype,
         "allow_smaller": allow_smaller, "model_size": parse_size(model_size),
+        "lora": tuple(lora or []),
     }  # fmt: skip
     if shot is not None:
         how = told_by(shot, how, ctx)

@@ -31,6 +31,31 @@ def test_mp4(tmp_path, frames):
     assert read_recipe(path)["prompt"] == "nuages — 雲"
 
 
+def test_prores(tmp_path, frames):
+    path = export(iter(frames), tmp_path / "a.mov", 24, RECIPE)
+    with av.open(str(path)) as file:
+        seen = file.streams.video[0].codec_context
+        decoded = [f.reformat(format="rgb24", src_colorspace=1).to_ndarray() for f in file.decode(video=0)]
+        assert (seen.name, seen.pix_fmt, seen.colorspace, seen.color_range) == ("prores", "yuv444p12le", 1, 1)
+    assert len(decoded) == 6
+    assert np.abs(decoded[3][:33, :47].astype(int) - frames[3]).mean() < 1  # MP4's is above 1
+    assert read_recipe(path)["prompt"] == "nuages — 雲"
+
+
+def test_ffv1_keeps_every_pixel(tmp_path, frames):
+    path = export(iter(frames), tmp_path / "a.mkv", 24, RECIPE)
+    with av.open(str(path)) as file:
+        decoded = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+    np.testing.assert_array_equal(decoded, frames)
+    assert read_recipe(path)["prompt"] == "nuages — 雲"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+def test_same_frames_same_bytes(tmp_path, frames, name):
+    files = [export(iter(frames), tmp_path / f"{i}{name}", 24, RECIPE) for i in range(2)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.apng", "a.png"])
 def test_animations(tmp_path, frames, name):
     path = export(iter(frames), tmp_path / name, 10, RECIPE)
@@ -49,7 +74,7 @@ def test_folder(tmp_path, frames):
     assert len(list(path.glob("frame_*.png"))) == 2
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.apng", "out"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.gif", "a.webp", "a.apng", "out"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_nothing_half_written(tmp_path, frames, name, error):
     def broken():

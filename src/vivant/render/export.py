@@ -1,14 +1,12 @@
-"""Frames become files: MP4, GIF, WebP, APNG or a folder of PNGs, whole or not at all, with the recipe inside."""
+"""Frames become files: MP4, MOV, MKV, GIF, WebP, APNG or a folder of PNGs, whole or not at all, with the recipe inside."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..errors import OutputError
+from .video import CODECS, write_video
 
-FORMATS = (".mp4", ".gif", ".webp", ".apng", ".png")
+FORMATS = (*CODECS, ".gif", ".webp", ".apng", ".png")
 MARK = "vivant-recipe:"
 
 
@@ -31,7 +30,7 @@ def export(frames: Iterable[np.ndarray], path: str | Path, fps: float, recipe: s
     path = Path(path)
     check_target(path)
     writers: dict[str, Callable[..., None]] = {
-        ".mp4": _mp4,
+        **dict.fromkeys(CODECS, _video),
         ".gif": _gif,
         ".webp": _webp,
         ".apng": _apng,
@@ -116,27 +115,8 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise OutputError("expected at least one frame, got none")
 
 
-def _mp4(frames: Iterator[np.ndarray], path: Path, fps: float, recipe: str) -> None:
-    first = next(frames)
-    height, width = first.shape[:2]
-    pad = ((0, height % 2), (0, width % 2), (0, 0))
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart+use_metadata_tags"}) as file:
-        file.metadata["comment"] = MARK + recipe
-        stream: Any = file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        # One thread: more of them may place slices differently, and the same recipe must give the same bytes.
-        stream.options = {"crf": "15", "preset": "medium", "threads": "1"}
-        context = stream.codec_context
-        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 1, 1, 1, 1
-        for rgb in itertools.chain([first], frames):
-            padded = np.pad(rgb, pad, mode="edge") if any(p[1] for p in pad) else rgb
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), "rgb24")
-            frame = frame.reformat(
-                format="yuv420p", src_colorspace=1, dst_colorspace=1, src_color_range=2, dst_color_range=1
-            )
-            frame.color_primaries, frame.color_trc = 1, 1
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
+def _video(frames: Iterator[np.ndarray], path: Path, fps: float, recipe: str) -> None:
+    write_video(frames, path, fps, MARK + recipe)
 
 
 def _pictures(frames: Iterator[np.ndarray]) -> tuple[Image.Image, Iterator[Image.Image]]:
@@ -199,9 +179,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     try:
         if path.is_dir():
             text = (path / "recipe.json").read_text()
-        elif path.suffix.lower() == ".mp4":
+        elif path.suffix.lower() in CODECS:
             with av.open(str(path)) as file:
-                text = file.metadata.get("comment", "").removeprefix(MARK)
+                # Matroska spells its tags in capitals.
+                text = {k.lower(): v for k, v in file.metadata.items()}.get("comment", "").removeprefix(MARK)
         else:
             with Image.open(path) as image:
                 found = image.info.get("vivant-recipe") or image.info.get("comment") or image.getexif().get(0x010E)

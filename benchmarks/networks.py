@@ -1,11 +1,14 @@
 """Seconds and peak memory of one pass of each base model's network at its released width, random weights.
 
-    python benchmarks/networks.py [NAMES] [--side 256] [--frames 8] [--threads 2] [--device cpu] [--dtype float32] [--compile]
+    python benchmarks/networks.py [NAMES] [--side 256] [--frames 8] [--threads 2] [--keep GB] [--device cpu] [--dtype float32]
+                                  [--compile]
 
-*plain* is the straightforward build: convolutions over time as `Conv3d`, channels first. Times are ratios to it, the
-variants taking turns in one run; *difference* is the largest one of their outputs over the largest output. Memory is the
-process's peak on a CPU (weights included), the allocator's on a GPU. The networks have no dropout and attend through
-`scaled_dot_product_attention` in every variant.
+*plain* is the straightforward build of diffusers blocks: direct convolutions, over time as `Conv3d`, words projected for
+every frame, feed-forwards whole. Times are ratios to it, the variants taking turns in one run; *CPU* is the same ratio of
+the process's CPU time, which others on the machine disturb less; *difference* is the largest one of their outputs over
+the largest output. Memory is the process's peak on a CPU (weights and kept transformed weights included), the
+allocator's on a GPU. `--keep`: room for transformed weights (`vivant.priors.winograd.KEEP`). The first turn, which also
+transforms weights, is not counted. No variant has dropout and all attend through `scaled_dot_product_attention`.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from diffusers.models.attention import FeedForward
 from torch import nn
 
-from vivant.priors.layers import TimeConv
+from vivant.priors import layers, winograd
+from vivant.priors.cinemo import net as cinemo_net
+from vivant.priors.dynamicrafter import net as crafter_net
 
 
 def animate_anything(frames: int, h: int, w: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -85,39 +92,84 @@ def build(name: str, frames: int, side: int, device: str, dtype: torch.dtype) ->
     return net, given
 
 
-def plain(conv: TimeConv, x: torch.Tensor) -> torch.Tensor:
-    """The convolution over time as `Conv3d` computes it."""
-    return nn.Conv3d.forward(conv, x)
+def word_by_frame(
+    self: Any, attn: Any, x: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
+) -> Any:
+    """A cross-attention whose words are repeated for every frame."""
+    text = encoder_hidden_states.repeat_interleave(len(x) // len(encoder_hidden_states), dim=0)
+    q, k, v = (
+        y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (attn.to_q(x), attn.to_k(text), attn.to_v(text))
+    )
+    out = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale)
+    return attn.to_out[0](out.transpose(1, 2).flatten(2))
+
+
+def cinemo_block(self: Any, x: torch.Tensor, text: torch.Tensor, count: int) -> torch.Tensor:
+    """Cinemo's block with the words repeated for every frame."""
+    y = self.norm1(x)
+    x = x + self.attn1.over(y, y)
+    x = x + self.attn2.over(self.norm2(x), text.repeat_interleave(count, dim=0))
+    y = x.unflatten(0, (-1, count)).transpose(1, 2).flatten(0, 1)
+    y = y + self.attn_temp(self.norm_temp(y))
+    y = y + self.ff(self.norm3(y))
+    return y.unflatten(0, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
+
+
+def crafter_context(context: torch.Tensor, frames: int) -> crafter_net.Context:
+    """DynamiCrafter's words, and its picture tokens where they are not each frame's own, repeated for every frame."""
+    text, picture = deal(context, frames)
+    count = len(text) * frames
+    whole = None if picture is None else picture.repeat_interleave(count // len(picture), dim=0)
+    return crafter_net.Context(text.repeat_interleave(frames, dim=0), whole)
+
+
+deal = crafter_net.dealt
+
+
+@contextmanager
+def plain(net: nn.Module) -> Iterator[None]:
+    """The straightforward build, for as long as this lasts."""
+    swaps: list[tuple[Any, str, Any]] = [
+        (winograd.Conv2d, "forward", nn.Conv2d.forward), (layers.TimeConv, "forward", nn.Conv3d.forward),
+        (layers.InPieces, "forward", FeedForward.forward), (layers.OneTextAClip, "__call__", word_by_frame),
+        (cinemo_net.Block, "forward", cinemo_block), (crafter_net, "dealt", crafter_context),
+    ]  # fmt: skip
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
+    hooks = [(module, module._forward_pre_hooks.copy()) for module in net.modules() if module._forward_pre_hooks]
+    for owner, name, value in swaps:
+        setattr(owner, name, value)
+    for module, _ in hooks:
+        module._forward_pre_hooks.clear()
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        for module, kept in hooks:
+            module._forward_pre_hooks.update(kept)
 
 
 def measure(name: str, args: argparse.Namespace) -> list[str]:
     """Lines of the table for one network."""
     dtype = getattr(torch, args.dtype)
     net, given = build(name, args.frames, args.side, args.device, dtype)
-    fast = TimeConv.forward
-    chosen = ["plain", "ours", "ours, channels-last"] + (["ours, compiled"] if args.compile else [])
+    chosen = ["plain", "ours"] + (["ours, compiled"] if args.compile else [])
     compiled = torch.compile(net) if args.compile else net
-    seconds: dict[str, list[float]] = {variant: [] for variant in chosen}
+    times: dict[str, list[tuple[float, float]]] = {variant: [] for variant in chosen}
     outputs: dict[str, torch.Tensor] = {}
     if args.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
     for turn in range(args.turns + 1):
         for variant in chosen:
-            TimeConv.forward = plain if variant == "plain" else fast  # type: ignore[method-assign, assignment]
-            form = torch.channels_last if "last" in variant else torch.contiguous_format
-            for module in net.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.to(memory_format=form)  # type: ignore[call-overload]
             run = compiled if "compiled" in variant else net
-            start = time.perf_counter()
-            with torch.no_grad():
+            start, cpu = time.perf_counter(), time.process_time()
+            with torch.no_grad(), plain(net) if variant == "plain" else nullcontext():
                 outputs[variant] = run(**given).float()
             if args.device != "cpu":
                 torch.cuda.synchronize()
             if turn:  # the first turn warms up
-                seconds[variant].append(time.perf_counter() - start)
-    TimeConv.forward = fast  # type: ignore[method-assign]
-    base = statistics.median(seconds["plain"])
+                times[variant].append((time.perf_counter() - start, time.process_time() - cpu))
+    seconds, work = ({v: statistics.median(t[i] for t in times[v]) for v in chosen} for i in (0, 1))
     peak = (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if args.device == "cpu"
@@ -125,10 +177,10 @@ def measure(name: str, args: argparse.Namespace) -> list[str]:
     )
     scale = float(outputs["plain"].abs().max())
     lines = []
-    for variant in chosen:
-        middle = statistics.median(seconds[variant])
-        off = float((outputs[variant] - outputs["plain"]).abs().max()) / scale
-        lines.append(f"| {name} | {variant} | {middle:.2f} | {middle / base:.2f} | {off:.0e} | {peak / 1e9:.1f} |")
+    for v in chosen:
+        off = float((outputs[v] - outputs["plain"]).abs().max()) / scale
+        ratios = f"{seconds[v] / seconds['plain']:.2f} | {work[v] / work['plain']:.2f}"
+        lines.append(f"| {name} | {v} | {seconds[v]:.2f} | {ratios} | {off:.0e} | {peak / 1e9:.1f} |")
     return lines
 
 
@@ -142,10 +194,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--keep", type=float, default=winograd.KEEP / 1e9)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print("| network | variant | seconds | time / plain | difference | peak GB |\n|---|---|---|---|---|---|")
+    winograd.KEEP = int(args.keep * 1e9)
+    print(
+        "| network | variant | seconds | time / plain | CPU / plain | difference | peak GB |\n|---|---|---|---|---|---|---|"
+    )
     for name in args.names:
         for line in measure(name, args):
             print(line, flush=True)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from vivant import cli
 from vivant.data.scenes import sample
+from vivant.render.export import read_recipe
 
 
 @pytest.fixture
@@ -73,6 +74,46 @@ def test_long_that_was_stopped(painting: Path, tmp_path: Path, capsys: pytest.Ca
     assert "going on from 2 finished windows" in capsys.readouterr().err and count(out) == 17
 
 
+def test_long_with_regions(painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, inside = tmp_path / "film.mp4", "mask=0,0,1,0.4; prompt=Clouds drift to the right; strength=.8"
+    words = ("long", painting, "", "--frames", 12, "-o", out, *QUICK)
+    assert call(*words, "--region", inside, "--compose", "in turn", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert count(out) == 12 and report["evaluations"] == 3 + 1, "nothing is dreamt but the region"
+    assert read_recipe(out)["compose"] == "in turn" and len(read_recipe(out)["regions"]) == 1
+    assert call("rerun", out, "-o", tmp_path / "again.mp4") == 0
+    assert (tmp_path / "again.mp4").read_bytes() == out.read_bytes()
+    assert call(*words, "--region", inside, "--compose", "zz") == 2
+    assert call(*words, "--region", "mask=0,0,1,0.4") == 2
+    said = capsys.readouterr().err
+    assert "together or in turn, got 'zz'" in said and "expected prompt=… in a region" in said
+
+
+def test_two_runs_of_one_name(painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    from vivant.priors.miniature.reel import Film
+
+    out, real = tmp_path / "film.mp4", Film.go_on
+
+    def stops(self: Film, field: np.ndarray) -> range:
+        if self.next:
+            raise KeyboardInterrupt
+        return real(self, field)
+
+    monkeypatch.setattr(Film, "go_on", stops)
+    assert call("long", painting, "Clouds drift to the right", "--frames", 17, "-o", out, *QUICK) == 130
+    monkeypatch.setattr(Film, "go_on", real)
+    before = (tmp_path / "film.partial.mp4").read_bytes()
+    capsys.readouterr()
+    assert call("long", painting, "Clouds drift to the left", "--frames", 17, "-o", out, *QUICK) == 2
+    said = capsys.readouterr().err
+    assert (
+        "(another prompt); give another -o, or --fresh" in said
+        and said.count("\n") == 1
+        and (tmp_path / "film.partial.mp4").read_bytes() == before
+    )
+    assert call("long", painting, "Clouds drift to the left", "--frames", 17, "-o", out, *QUICK, "--fresh") == 0
+
+
 def test_between(painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     last = tmp_path / "last.png"
     Image.open(painting).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((32, 32)).save(last)
@@ -105,6 +146,7 @@ def test_a_draft_overwrites_nothing(painting: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(("words", "said"), [
     (("--frames", 1), "film of 2 to"), (("--method", "endless"), "method among"), (("--gamma", 1.5), "gamma between 0 and 1"),
     (("--omega", -1), "omega between 0 and 1"), (("--overlap", 0), "at least 1"),
+    (("--overlap", 2), "no overlap for miniature"),
 ])  # fmt: skip
 def test_bad_settings_are_one_line(
     painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words, said

@@ -14,6 +14,7 @@ from vivant import memory
 from vivant.cli import app, run
 from vivant.machine import Machine
 from vivant.priors import registry
+from vivant.proxy.registry import PROXIES
 
 from .weights.hub import Hub
 
@@ -36,12 +37,18 @@ def hub(tmp_path, monkeypatch):
 def test_models_in_words_and_in_json(capsys):
     assert call("models") == 0
     words = capsys.readouterr().out
-    assert all(name in words for name in registry.REGISTRY) and words.count("licence") == len(registry.REGISTRY)
+    names = [*registry.REGISTRY, *PROXIES]
+    assert all(f"{name}  " in words for name in names)
+    assert all(words.count(f"\n    {fact}") == len(names) for fact in ("licence", "territory", "download"))
     assert call("models", "cinemo") == 0
     assert "unet 911 M" in capsys.readouterr().out
     assert call("models", "--json") == 0
-    listed = json.loads(capsys.readouterr().out)["models"]
-    assert [row["name"] for row in listed] == list(registry.REGISTRY)
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in listed["models"]] == list(registry.REGISTRY)
+    assert [(row["name"], row["present"]) for row in listed["proxies"]] == [(n, PROXIES[n].present) for n in PROXIES]
+    assert call("models", "invsr") == 0
+    words = capsys.readouterr().out
+    assert "non-commercial" in words and "5.3 GB" in words and "proxy/invsr" in words
     assert call("models", "cinemo", "--json") == 0
     assert json.loads(capsys.readouterr().out)["memory_bytes"]["float32"] > 4 * 911_092_740
     assert call("models", "nobody") == 2

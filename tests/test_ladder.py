@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vivant import memory, pipeline
-from vivant.ladder import apply, networks
+from vivant.ladder import apply, networks, singly
 from vivant.machine import Machine
 from vivant.memory import need, plan
 from vivant.priors import registry
@@ -76,6 +76,34 @@ def test_one_after_the_other_gives_the_same_clip(tiny, monkeypatch):
     assert plain.evaluations == lean.evaluations
     for a, b in zip(*clips, strict=True):
         assert a.shape == b.shape and float((a - b).abs().max()) < 1e-3 * float(a.abs().max())
+
+
+def test_the_paths_of_a_model_nobody_measured_may_go_singly_too(monkeypatch):
+    row = dataclasses.replace(entry("cinemo"), cell=None)
+    monkeypatch.setitem(REGISTRY, "cinemo", row)
+    size = memory.working(row, None)
+    one, both = (need(row, "float32", *size, kind="cpu", paths=paths) for paths in (1, 2))
+    assert one < both
+    assert plan("cinemo", Machine("cpu", both, both), frames=16).choices == []
+    lean = plan("cinemo", Machine("cpu", one, one), frames=16)
+    assert lean.fits and lean.choices == ["the two paths go one after the other"]
+
+
+def test_clips_bound_singly_draw_what_they_draw_together():
+    """A model that draws while it binds draws once for all its clips, so that they do not depend on their company."""
+    drawn = []
+
+    def bind(shots, rng):
+        drawn.append((len(shots), float(torch.rand((), generator=rng))))
+        return lambda z, level: z
+
+    ends = []
+    for way in (bind, singly(bind)):
+        rng = torch.Generator().manual_seed(5)
+        way([None, None], rng)
+        ends.append(float(torch.rand((), generator=rng)))
+    (two, together), *apart = drawn
+    assert two == 2 and apart == [(1, together)] * 2 and ends[0] == ends[1]
 
 
 def test_a_smaller_size_is_what_the_model_works_at(tiny, monkeypatch):

@@ -8,6 +8,7 @@ proxy    ─► still ─► VSDS ─┘
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -94,6 +95,7 @@ def awaken(
     Table 1's rows are arguments: `shot.distil=0` is +S, `proxy=None` +V, `shot.blend="lerp"` +V&U, `distil=0` with
     `proxy=None` the base model.
     """
+    shot = replace(shot, fused=proxy is not None)
     x, levels = distilled(prior, shot, proxy, rng, on_call), prior.levels(shot, shot.steps)
     z = prior.start(x, levels[0], rng) if isinstance(prior, StartsItself) else diffuse(x, white(x, rng), levels[0])
     solve = prior.solve if isinstance(prior, SolvesItself) else SOLVERS[prior.card.solver]

@@ -109,6 +109,8 @@ def animate(
     source, words, frames = Path(how.pop("painting") or ""), how.pop("prompt"), how.pop("frames")
     if source == Path():
         raise SettingError("expected a painting and a sentence, or --shot FILE, got neither; see vivant animate --help")
+    if how["compose"] not in ("together", "in turn"):
+        raise SettingError(f"expected regions moved together or in turn, got {how['compose']!r}")
     target = how.pop("out")
     last, loop = how.pop("last"), how.pop("loop")
     if plan:
@@ -123,15 +125,14 @@ def animate(
 
     if last is not None or (frames is not None and frames > entry(how["model"]).frames and not loop):
         # More than a clip of the model is a film of several; a last picture makes an in-between.
-        if how.pop("compose") not in ("together", "in turn"):
-            raise SettingError(f"expected regions moved together or in turn, got {compose!r}")
-        if how.pop("regions"):
-            raise SettingError("expected regions in a clip of the model's own length, without --last")
         if last is None:
             cli_long.film(source, words, target, frames, how, as_json)
             return
         if loop:
             raise SettingError("expected --loop or --last, got both: a loop ends on the painting itself")
+        del how["compose"]
+        if how.pop("regions"):
+            raise SettingError("expected regions without --last; an in-between moves by one sentence")
         del how["proxy"]  # the last picture is the second path
         cli_long.lead_over(source, Path(last), words, target, frames, how, as_json)
         return

@@ -59,7 +59,7 @@ def data(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Filter and annotate videos: motion, camera, cuts, what the captions say; a list, a page of statistics."""
-    from .cli_show import Progress
+    from .cli_show import Progress, Stopped
     from .data.annotate import Work, annotate
     from .data.filters import Rules
 
@@ -75,15 +75,11 @@ def data(
         camera if camera >= 0 else None, cuts == "keep", motion, most_motion, seconds, confidence, need_captions, moved
     )
     teller = _teller(describe, model)
-    with Progress(not as_json) as progress:
-        try:
-            result = annotate(
-                source if len(source) > 1 else source[0], out, rules, Work(rate, side, cuts == "split", flow), teller,
-                caption, workers, fresh, progress,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            print("vivant: stopped; the same command goes on from here", file=sys.stderr)
-            raise SystemExit(130) from None
+    with Progress(not as_json) as progress, Stopped(lambda: "the same command goes on from there"):
+        result = annotate(
+            source if len(source) > 1 else source[0], out, rules, Work(rate, side, cuts == "split", flow), teller,
+            caption, workers, fresh, progress,
+        )  # fmt: skip
     unanswered = getattr(teller, "unanswered", 0)
     if unanswered:
         result.warnings.append(f"{unanswered} captions stayed unanswered and were described by rules")

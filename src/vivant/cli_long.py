@@ -46,6 +46,12 @@ def long(
     guidance: Annotated[float | None, typer.Option(help="How strongly the words pull.")] = None,
     negative: Annotated[str, typer.Option(help="What to avoid, for models that take it.")] = "",
     mask: Annotated[str | None, typer.Option(help="Where it may move: a picture, SVG, JSON or a box.")] = None,
+    feather: Annotated[str | None, typer.Option(help="The mask softened inwards: pixels (12) or a share (2%).")] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help='A part with a sentence of its own: "mask=a.png; prompt=Clouds drift"; may be repeated.'),
+    ] = None,
+    compose: Annotated[str, typer.Option(help='Regions "together" or "in turn".')] = "together",
     strength: Annotated[float | None, typer.Option(help="How much it moves, 0..1.")] = None,
     arrow: Annotated[list[str] | None, typer.Option(help='"x0,y0:x1,y1" in fractions; may be repeated.')] = None,
     proxy: Annotated[str, typer.Option(help="auto, none, a maker's name, or a picture.")] = "auto",
@@ -61,7 +67,7 @@ def long(
     how = {
         "method": method, "gamma": gamma, "omega": omega, "window": window, "overlap": overlap, "fresh": fresh,
         "model": model, "seed": seed, "steps": steps, "fps": fps, "guidance": guidance, "negative": negative,
-        "mask": mask, "strength": strength, "arrows": [parse_arrow(a) for a in arrow or []],
+        "mask": mask, "feather": feather, "regions": tuple(region or []), "compose": compose, "strength": strength, "arrows": [parse_arrow(a) for a in arrow or []],
         "proxy": named_proxy(proxy), "distil": distil, "size": size, "device": device, "dtype": dtype,
     }  # fmt: skip
     film(painting, prompt, target_of(out, painting, mask, how["proxy"]), frames, how, as_json)
@@ -107,7 +113,7 @@ def lead_over(
 
 def again(recipe: dict[str, Any], target: Path, as_json: bool) -> None:
     """What `rerun` does with the recipe of a film, of an in-between or of a story."""
-    from .long.film import rerun_long
+    from .long.again import rerun_long
     from .long.tell import retell
 
     _made(lambda seen: (retell if "story" in recipe else rerun_long)(recipe, target, seen), target, as_json)

@@ -22,33 +22,48 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="One model, in full; also hub:owner/name or a folder.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One model or proxy maker, in full; also hub:owner/name or a folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the base models: what they do, licence, territory, size, whether present."""
+    """List base models and proxy makers: what they do, licence, territory, size, whether present."""
     from .priors.registry import REGISTRY, entry
+    from .proxy.registry import PROXIES
 
-    rows = [entry(name)] if name else list(REGISTRY.values())
-    if as_json:
-        print(json.dumps(rows[0].as_dict() if name else {"models": [row.as_dict() for row in rows]}))
+    if name is not None:
+        row = PROXIES[name] if name in PROXIES else entry(name)
+        if as_json:
+            print(json.dumps(row.as_dict()))
+            return
+        networks = ", ".join(f"{part} {count / 1e6:.0f} M" for part, count in getattr(row, "params", {}).items())
+        _show(row, ({"networks": networks} if networks else {}) | {"folder": str(row.place)})
         return
-    for row in rows:
-        print(f"{row.name}  {'present' if row.present else 'not on this machine'}")
-        facts = {"does": row.does, "paper": row.paper, "from": row.source, "licence": row.licence,
-                 "territory": row.territory, "download": row.download, "memory": row.memory}  # fmt: skip
-        if name:
-            facts |= {"networks": ", ".join(f"{part} {count / 1e6:.0f} M" for part, count in row.params.items()),
-                      "folder": str(row.place)}  # fmt: skip
-        for key, value in facts.items():
-            print(f"    {key:<10}{value}")
+    lists = {"models": REGISTRY.values(), "proxies": PROXIES.values()}
+    if as_json:
+        print(json.dumps({which: [row.as_dict() for row in rows] for which, rows in lists.items()}))
+        return
+    for each in lists["models"]:
+        _show(each)
+    print("\nProxy makers")
+    for each in lists["proxies"]:
+        _show(each)
+
+
+def _show(row: Any, more: dict[str, str] | None = None) -> None:
+    print(f"{row.name}  {'present' if row.present else 'not on this machine'}")
+    for key, value in {**row.facts(), **(more or {})}.items():
+        print(f"    {key:<10}{value}")
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="A model of `vivant models`, or hub:owner/name.")],
+    name: Annotated[str, typer.Argument(help="A model or proxy maker of `vivant models`, or hub:owner/name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Agree to the licence that is shown; do not ask.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where to; default: $VIVANT_MODELS/NAME.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to; default: $VIVANT_MODELS/NAME, of a proxy maker proxy/NAME in it.")
+    ] = None,
 ) -> None:
-    """Download a model, after its licence and size are shown; goes on where it was stopped."""
+    """Download a model or a proxy maker, licence and size shown first; goes on where it was stopped."""
     from .weights.pull import offer
     from .weights.pull import pull as fetch
 

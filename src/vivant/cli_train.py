@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from .cli_show import Json, Stopped
 
 Config = Annotated[
     str, typer.Option(help="A YAML file, or a shipped configuration by name: tiny, full, and the recipe's others.")
@@ -20,7 +23,6 @@ Out = Annotated[
     Path | None, typer.Option("-o", "--out", help="Where states, logs and weights go; default: runs/RECIPE.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest state in --out.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same weights.")]
 
 
@@ -36,11 +38,22 @@ def miniature(
     steps: int = 20000, out: Path = Path("runs/miniature"), resume: str | None = None, seed: Seed = 0, threads: int = 2,
     minutes: float | None = None, batch: int = 8, workers: int = 1, rate: float = 6e-4, textures: str | None = None,
     device: str = "cpu",
+    only: Annotated[str | None, typer.Option(help="reader or motion: that network learns, the other stays.")] = None,
 ) -> None:  # fmt: skip
     """Train the embedded prior on procedural scenes; go on from a state.pt or from weights with --resume."""
+    from .train.miniature import SAVED, STATE
     from .train.miniature import main as run
 
-    print(run(steps, str(out), resume, seed, threads, minutes, batch, workers, rate, textures, device))
+    began = time.time()
+
+    def kept() -> str:
+        state = out / STATE
+        if state.is_file() and (resume or state.stat().st_mtime >= began):
+            return f"what it had learnt is kept, at most {SAVED} steps are lost; go on with --resume {state}"
+        return f"nothing is kept before step {SAVED}"
+
+    with Stopped(kept):
+        print(run(steps, str(out), resume, seed, threads, minutes, batch, workers, rate, textures, device, only))
 
 
 def text(minutes: float = 8.0, seed: Seed = 0, out: Path = Path("runs/text.safetensors")) -> None:
@@ -80,23 +93,42 @@ def _train(
     as_json: bool,
 ) -> None:
     from .train.config import as_plain, read
-    from .train.engine import cached
+    from .train.engine import cached, processes
     from .train.feed import clips_of
     from .train.loop import train
+    from .train.state import belongs, states, step_of
 
     told = read(kind, config, changes or (), name)
     target = out or Path("runs") / name
+    belongs(target, name, resume)
+    others = processes(told.loop)
+    first = bool(others.is_main_process)
 
     def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        if first:
+            print(line, file=sys.stderr, flush=True)
 
-    clips, held_out = clips_of(told.data, told.loop.seed)
-    for line in clips.broken:
-        say(f"left out: {line}")
-    made = recipe.of(told, target)
-    clips = cached(made, clips, told.data.cache, told.data.variants, say)
-    record = as_plain(told)
-    report = train(made, clips, held_out, told.loop, target, resume, record, told.data.workers, say)
+    def kept() -> str:
+        found = states(target)
+        if not found:
+            return f"no state is written yet (the first after step {told.loop.save_every}: loop.save_every)"
+        return f"kept: {found[-1]}; the same command with --resume goes on after step {step_of(found[-1])}"
+
+    with Stopped(kept):
+        clips, held_out = clips_of(told.data, told.loop.seed)
+        for line in clips.broken:
+            say(f"left out: {line}")
+        say(
+            f"{name}: {told.loop.steps} steps of {told.loop.batch} from {len(clips)} clips of {told.data.source}, "
+            f"base {told.model.base}, into {target}"
+        )
+        with others.main_process_first():  # a small base is made by one and found by the others
+            made = recipe.of(told, target)
+        clips = cached(made, clips, told.data.cache, told.data.variants, say)
+        record = as_plain(told)
+        report = train(made, clips, held_out, told.loop, target, resume, record, told.data.workers, say)
+    if not first:
+        return
     if as_json:
         print(json.dumps(asdict(report)))
         return

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from .errors import DependencyError
 from .memory import TILE, Plan
+from .priors import winograd
 from .priors.protocol import Denoiser, VideoPrior
 from .process import Level, Prediction, Video
 from .shot import Shot
@@ -34,18 +35,26 @@ def apply(prior: VideoPrior, plan: Plan) -> list[str]:
                 net.enable_tiling()
                 if hasattr(net, "tile_latent_min_size"):  # its own measure is what it was trained at: 32 to 768
                     net.tile_sample_min_size, net.tile_latent_min_size = TILE, TILE // 8
+    if plan.kept:
+        winograd.KEEP = plan.kept
     if plan.offload:
         offload(prior, plan.device)
     return plan.choices
 
 
 def singly(bind: Bind) -> Bind:
-    """The clips of a batch one after the other: the memory of one, the time of all."""
+    """The clips of a batch one after the other: the memory of one, the time of all.
+
+    Each is bound from the same state of `rng`, since what a model draws while it binds is one draw for all clips.
+    """
 
     def bound(shots: Sequence[Shot], rng: Generator) -> Denoiser:
-        if len(shots) == 1:
-            return bind(shots, rng)
-        each = [bind([shot], rng) for shot in shots]
+        before, each = rng.get_state(), []
+        for shot in shots:
+            rng.set_state(before)
+            each.append(bind([shot], rng))
+        if len(each) == 1:
+            return each[0]
 
         def denoise(z: Video, level: Level) -> Prediction:
             found = [one(z[i : i + 1], level) for i, one in enumerate(each)]

@@ -68,7 +68,10 @@ def awaken_latents(
     )  # fmt: skip
     other = None if proxy is None else load_proxy(proxy, picture)
     rng = Generator().manual_seed(seed)
-    z = awaken(_UpToTheStart(prior), shot, other, rng, on_call)
+    try:
+        z = awaken(_UpToTheStart(prior), shot, other, rng, on_call)
+    finally:
+        prior.caching.rest()  # the pipeline's own call begins with nothing remembered
     with torch.no_grad():
         return prior.to_call(z, shot, rng)
 

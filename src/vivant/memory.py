@@ -1,10 +1,11 @@
 """What a clip will need of this machine, said before anything is loaded, and the ladder of ways to need less.
 
-    peak = weights + (max(denoising, decoding) + clip) * MARGIN + process
+    peak = weights + (max(denoising, decoding) + clip) * MARGIN + process + points
     weights   = numbers in the networks * bytes of the precision
     denoising = clips * branches * frames * w/8 * h/8 * cell * bytes     (SDPA: linear in the positions)
     decoding  = frames decoded at once * w * h * DECODER * bytes         (at most TILE² pixels when tiled)
     clip      = 3 colours * frames * w * h * 4 bytes * COPIES
+    points    = KEEP + SCRATCH                                           (transformed convolutions, float32 on a CPU)
 
 `cell` (per model, in the registry) and `DECODER` are peaks of live storage at full size, counted on tensors without
 storage; tests/test_memory.py counts them again. With offloading only one network is on the GPU at a time.
@@ -39,6 +40,18 @@ DynamiCrafter in float32, one branch at a time, is within 5 % of the 11.9, 12.8 
 
 PROCESS = {"cpu": 400_000_000, "cuda": 900_000_000}
 """The process before any model: torch itself, and the CUDA context with its libraries."""
+
+BY_POINTS = ("animate_anything", "cinemo", "consisti2v", "dynamicrafter")
+"""Models, by the beginnings of their names, whose convolutions multiply less in float32 on a CPU (`priors.winograd`)."""
+
+KEEP = 1 << 30
+"""Bytes of transformed weights that are kept at the least."""
+
+SCRATCH = 36 * 2560 * 1280 * 4
+"""The buffer in which weights that are not kept are transformed: that of the largest layer."""
+
+SPARE = 2 / 3
+"""Share of the RAM that would stay free which may go to more of them; all of a network's take 4 to 11 GB."""
 
 ROUGH = 0.5
 """Activations of a network nobody has measured, as a share of the largest network's weights."""
@@ -77,6 +90,8 @@ class Plan:
     rough: bool = False
     present: bool = True
     download: int | None = 0
+    kept: int = 0
+    """bytes for transformed weights, those in `peak` included: more of them save time and change no result"""
 
     @property
     def fits(self) -> bool:
@@ -140,7 +155,7 @@ def activations(
     size = DTYPES[dtype]
     if row.cell is None:
         rough = int(max(row.params.values(), default=0) * size * ROUGH)
-        return rough, rough, 0
+        return rough * paths // 2, rough // 2, 0
     denoising = paths * row.branches * frames * (width // 8) * (height // 8) * row.cell * size
     pixels = min(width * height, TILE * TILE) if tiling else width * height
     decoding = min(decode_frames or row.decode_frames, frames) * pixels * DECODER * size
@@ -162,7 +177,13 @@ def need(
         body = max(max(held.values()) + denoising * MARGIN, vae + decoding * MARGIN)
     else:
         body = sum(held.values()) + max(denoising, decoding) * MARGIN
-    return int(body + clip * MARGIN) + PROCESS[kind]
+    points = KEEP + SCRATCH if by_points(row, dtype, kind) else 0
+    return int(body + clip * MARGIN) + PROCESS[kind] + points
+
+
+def by_points(row: Entry, dtype: str, kind: str) -> bool:
+    """Whether the model's convolutions are made of fewer multiplications there."""
+    return kind == "cpu" and dtype == "float32" and row.name.startswith(BY_POINTS)
 
 
 def loading(row: Entry, dtype: str, offload: bool) -> int:
@@ -204,13 +225,18 @@ def plan(
         rough=row.cell is None and not row.alone, present=row.present, download=0 if row.present else row.download_bytes,
         asked=model_size is not None,
     )  # fmt: skip
+    if here.kind == "cpu":  # what convolutions keep beside their weights is theirs to use again
+        from .priors.winograd import held
+
+        here = replace(here, ram_free=here.ram_free + held())
     last = start
     for last in _rungs(start, row, here, paths, allow_smaller):
         together = 1 if last.singly else paths
         ladder = {} if row.alone else {"paths": together, "decode_frames": last.decode_frames, "tiling": last.tiling}
         peak = need(row, dtype, last.width, last.height, count, here.kind, offload=last.offload, **ladder)
         ram = loading(row, dtype, last.offload) if here.kind == "cuda" else peak
-        last = replace(last, peak=peak, ram=ram)
+        kept = KEEP + int(max(0, here.free - peak) * SPARE) if by_points(row, dtype, here.kind) else 0
+        last = replace(last, peak=peak, ram=ram, kept=kept)
         if last.fits:
             return last
     return last
@@ -225,9 +251,10 @@ def _rungs(start: Plan, row: Entry, here: Machine, paths: int, allow_smaller: bo
     if row.cell is not None:
         low = replace(low, decode_frames=1)
         yield low
-        if paths > 1:
-            low = replace(low, singly=True)
-            yield low
+    if paths > 1:
+        low = replace(low, singly=True)
+        yield low
+    if row.cell is not None:
         low = replace(low, tiling=True)
         yield low
     if here.kind == "cuda":

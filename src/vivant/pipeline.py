@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import OutputError, SettingError
-from .images import load_painting, load_proxy, resized
+from .errors import OutputError
+from .images import load_painting
 from .proxy.drift import Drift, drift
-from .recipe import Recipe, check_same
+from .recipe import Recipe
 from .shot import Arrow, Shot
-from .stage import Progress, chosen_device, named_proxy, prepare, silent
+from .stage import Progress, chosen_device, prepare, silent
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Result:
 
         spare(Path(path), *(self.recipe.get(name) for name in ("painting", "mask", "proxy")))
         spare(Path(path), *(region["mask"] for region in self.recipe.get("regions", ())))
+        spare(Path(path), *(one["path"] for one in self.recipe.get("lora", ())))
         start = time.perf_counter()
         written = export(self.frames(), path, self.shot.fps, json.dumps(self.recipe, sort_keys=True))
         self.seconds["render"] = round(time.perf_counter() - start, 3)
@@ -78,6 +79,7 @@ def animate(
     dtype: str = "auto",
     allow_smaller: bool = False,
     model_size: tuple[int, int] | None = None,
+    lora: Sequence[Any] = (),
     loaded: dict[Any, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Result:
@@ -89,7 +91,8 @@ def animate(
     of the picture. `proxy`: "auto", "none", a maker's name, or a picture. `loop`: the frame after the last is the first. `size`: "native",
     "WIDTHxHEIGHT" or the longer side. What is None takes the model's own default. `dtype`: "auto", float32,
     bfloat16 or float16. `allow_smaller`: consent to a smaller working size where memory is short; `model_size`: a
-    (width, height) whose area the model works at, in the painting's aspect, in place of its own; `loaded`: the caller's
+    (width, height) whose area the model works at, in the painting's aspect, in place of its own; `lora`: files or
+    folders of LoRA, "PATH:SCALE" or (path, scale), merged into the model one after the other; `loaded`: the caller's
     dictionary of models, filled and used again. Raises `InputError` for input that cannot be used and `ModelError` for a model that cannot, memory being short before it is loaded.
     """
     import torch
@@ -103,7 +106,7 @@ def animate(
         painting, prompt, model=model, seed=seed, frames=frames, steps=steps, fps=fps, guidance=guidance,
         negative=negative, mask=mask, feather=feather, strength=strength, arrows=arrows, regions=regions, compose=compose, proxy=proxy, distil=distil,
         distil_evaluations=distil_evaluations, curve=curve, gain=gain, blend=blend, loop=loop, size=size, device=device,
-        dtype=dtype, allow_smaller=allow_smaller, model_size=model_size, loaded=loaded, progress=report,
+        dtype=dtype, allow_smaller=allow_smaller, model_size=model_size, lora=lora, loaded=loaded, progress=report,
     )  # fmt: skip
     prior, shot = stage.prior, stage.shot
     seconds = {"prepare": round(time.perf_counter() - start, 3)}
@@ -133,45 +136,13 @@ def rerun(data: dict[str, Any], on_progress: Progress | None = None) -> Result:
 
     Raises `InputError` when the painting, mask, proxy or weights are not the ones the recipe names.
     """
-    from .controls import mask as masks
-    from .controls.told import Told
-    from .priors.registry import weights_hash
+    from . import replay
 
-    r = Recipe.parse(data)
-    if "<memory>" in (r.painting, r.proxy, r.mask, *(area["mask"] for area in r.regions)):
-        raise SettingError(
-            "expected a result made from files, this one was made from pictures in memory; animate it again"
-        )
-    picture = load_painting(r.painting)
-    check_same("painting", r.painting, r.painting_sha256, picture)
-    if r.mask is not None:
-        check_same("mask", r.mask, r.mask_sha256, masks.read(r.mask, resized(picture, r.size).shape[1::-1], r.feather))
-    areas = [
-        Told(a["mask"], a["prompt"], a["strength"], tuple(Arrow(*v) for v in a["arrows"]), a["feather"])
-        for a in r.regions
-    ]
-    for area, written in zip(areas, r.regions, strict=True):
-        pixels = masks.read(area.mask, resized(picture, r.size).shape[1::-1], area.feather)
-        check_same("region's mask", str(area.mask), written["mask_sha256"], pixels)
-    if weights_hash(r.model) != r.weights_sha256:
-        raise SettingError(
-            f"expected {r.model} with the weights the result was made with, this installation has others"
-        )
-    if named_proxy(r.proxy) is None:
-        check_same("proxy", r.proxy, r.proxy_sha256, load_proxy(r.proxy, resized(picture, r.size)))
-    result = animate(
-        r.painting, r.prompt, model=r.model, seed=r.seed, frames=r.frames, steps=r.steps, fps=r.fps, guidance=r.guidance,
-        negative=r.negative, mask=r.mask, feather=r.feather, regions=areas, compose=r.compose, strength=r.strength, arrows=[Arrow(*a) for a in r.arrows],
-        proxy=r.proxy, distil=r.distil, distil_evaluations=r.distil_evaluations, curve=r.curve, gain=r.gain, blend=r.blend,
-        loop=r.loop, size=r.size, device=r.device, dtype=r.versions.get("dtype", "auto"),
-        model_size=(r.model_size[0], r.model_size[1]) if r.model_size else None,
-        allow_smaller="smaller" in r.versions.get("memory", ""), on_progress=on_progress,
-    )  # fmt: skip
-    if result.recipe["proxy_sha256"] != r.proxy_sha256:
-        result.warnings.append(f"the proxy {r.proxy!r} came out otherwise than when the result was made")
-    changed = [n for n, v in result.recipe["versions"].items() if r.versions.get(n) != v]
-    if changed:
-        result.warnings.append(f"other versions than the result was made with ({', '.join(changed)}): bytes may differ")
+    recipe = Recipe.parse(data)
+    how = replay.settings(data)
+    painting, prompt = how.pop("painting"), how.pop("prompt")
+    result = animate(painting, prompt, frames=recipe.frames, loop=recipe.loop, on_progress=on_progress, **how)
+    result.warnings += replay.differences(data, result.recipe)
     return result
 
 

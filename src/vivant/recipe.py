@@ -52,6 +52,7 @@ class Recipe:
     feather: str | float | None = None
     regions: list[dict[str, Any]] = field(default_factory=list)
     compose: str = "together"
+    lora: list[dict[str, Any]] = field(default_factory=list)
     format: int = FORMAT
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,6 +90,9 @@ def check_types(data: Mapping[str, Any]) -> None:
         for name, hint in REGION.items():
             if name not in region or not fits(region[name], hint):
                 raise _changed(f"{name} of a region", region.get(name))
+    for one in data.get("lora", ()):
+        if not all(name in one and fits(one[name], hint) for name, hint in LORA.items()):
+            raise _changed("lora", one)
     if data.get("model_size") is not None and len(data["model_size"]) != 2:
         raise _changed("model_size", data["model_size"])
 
@@ -97,6 +101,7 @@ REGION: dict[str, Any] = {
     "mask": str, "mask_sha256": str | None, "prompt": str, "strength": float | None, "feather": str | float | None,
 }  # fmt: skip
 """what is written of a region, beside its arrows"""
+LORA: dict[str, Any] = {"path": str, "sha256": str, "scale": float}
 
 
 def fits(value: Any, hint: Any) -> bool:

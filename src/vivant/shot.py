@@ -79,6 +79,8 @@ class Shot:
     """parts with sentences of their own, over the whole picture's; where two overlap the later one decides"""
     last: np.ndarray | None = None
     """(H, W, 3) uint8: the picture the clip ends on, of the painting's size"""
+    fused: bool = False
+    """whether a proxy's clip is fused in: sampling must begin where something of a clip is left"""
 
     def __post_init__(self) -> None:
         p = self.painting

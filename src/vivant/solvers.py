@@ -66,15 +66,21 @@ def ddim_stochastic(
     return z
 
 
-def dpmpp_2m(denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator | None = None) -> Video:
+def dpmpp_2m(
+    denoise: Denoiser, z: Video, levels: Sequence[Level], rng: Generator | None = None,
+    before: tuple[Level, Video] | None = None,
+) -> Video:  # fmt: skip
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), the data-prediction multistep solver.
 
-    `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. With λ = ln(a/s), h = λ' - λ:
+    `z`: (B, C, L, h, w) at `levels[0]`; returns the clip at `levels[-1]`. `before`: the level before `levels[0]` and the
+    x̂0 it gave, where the solver goes on in the middle. With λ = ln(a/s), h = λ' - λ:
     z' = (s'/s)·z - a'·(e^(-h) - 1)·D, D = x̂0 + (x̂0 - x̂0_before)·h/(2·h_before). The first step and one to s' = 0 are
     first order, as in diffusers with `final_sigmas_type="zero"`; so is the one after a = 0 (zero terminal SNR).
     """
     previous: Video | None = None
     h_before = math.inf
+    if before is not None:
+        previous, h_before = before[1], _log_snr(levels[0]) - _log_snr(before[0])
     for now, after in pairwise(levels):
         x0, _ = denoise(z, now)
         h = _log_snr(after) - _log_snr(now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,14 @@ def prepare(
     dtype: str = "auto",
     allow_smaller: bool = False,
     model_size: tuple[int, int] | None = None,
+    lora: Sequence[Any] = (),
     last: np.ndarray | None = None,
     loaded: dict[Any, Any] | None = None,
     progress: Progress = silent,
 ) -> Stage:
     """Settings as `vivant.animate` takes them; memory is planned for `frames`. What is None takes the model's default.
 
-    `last`: (H, W, 3) uint8, the picture it ends on; `loaded`: models already loaded; it is filled. Raises `InputError`
+    `lora`: as `priors.lora.chosen` takes them; `last`: (H, W, 3) uint8, the picture it ends on; `loaded`: models already loaded; it is filled. Raises `InputError`
     for input that cannot be used and `ModelError` for a model that cannot, memory being short before it is loaded.
     """
     from . import ladder, memory
@@ -77,6 +78,7 @@ def prepare(
     from .controls import strength as strengths
     from .controls import told
     from .controls.arrows import check
+    from .priors.lora import chosen, load_into
     from .priors.negatives import for_paintings
     from .priors.registry import load, weights_hash
 
@@ -101,6 +103,7 @@ def prepare(
         1 if steps is None else steps, guidance, seed, distil, distil_evaluations, curve, gain, blend, loop, areas, last,
     )  # fmt: skip
     named = named_proxy(proxy)
+    learnt = tuple(chosen(one) for one in lora)
     progress("loading the model", 0, 0)
     where = chosen_device(device)
     paths = 1 if named == "none" else 2
@@ -109,10 +112,15 @@ def prepare(
     )
     memory.check(planned)
     models = {} if loaded is None else loaded
-    key = (model, planned.load_device, planned.dtype, model_size, tuple(planned.choices))
+    # A LoRA is merged into weights of its own: what another shot uses stays what it is.
+    merged = tuple((one.sha256, one.scale) for one in learnt)
+    key = (model, planned.load_device, planned.dtype, model_size, tuple(planned.choices), merged)
     if key not in models:
-        models[key] = load(model, planned.load_device, planned.dtype)
-        ladder.apply(models[key], planned)
+        fresh = load(model, planned.load_device, planned.dtype)
+        for one in learnt:
+            load_into(fresh, one.path, one.scale)
+        ladder.apply(fresh, planned)
+        models[key] = fresh
     prior = models[key]
     card = prior.card
     softened = for_paintings(negative)
@@ -133,6 +141,7 @@ def prepare(
         notes.append(f"left out of the negative sentence, they argue against paintings: {', '.join(softened.removed)}")
     notes += [f"to fit in memory: {rung}" for rung in planned.choices]
     second, said = _proxy(named, proxy, picture, shot, model, where)
+    shot = replace(shot, fused=second is not None)
     scale = (
         strengths.digest(model) if strength is not None or any(a.controls.strength is not None for a in areas) else None
     )
@@ -145,7 +154,7 @@ def prepare(
         "mask": None if mask is None else masks.spelled(mask), "mask_sha256": picture_hash(hand.mask),
         "feather": feather, "strength": strength, "arrows": _numbers(hand.arrows),
         "regions": [_written(one, area) for one, area in zip(regions, areas, strict=True)], "compose": compose,
-        "size": size, "device": where,
+        "size": size, "device": where, "lora": [one.written() for one in learnt],
         "versions": versions() | planned.decides() | ({"calibration": scale} if scale else {}),
     }  # fmt: skip
     return Stage(prior, shot, second, recipe, notes + said)

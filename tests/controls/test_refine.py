@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from vivant.controls import refine
 from vivant.controls.arrows import dense, sparse
 from vivant.controls.arrows import field as unrefined
-from vivant.errors import SettingError, WeightsError
+from vivant.errors import InputError, OutputError, SettingError, WeightsError
 from vivant.shot import Arrow
 from vivant.train.refine import errors, main
 
@@ -90,8 +90,16 @@ def test_trains_resumes_and_refuses(tmp_path: Path) -> None:
         main(tmp_path / "run", resume=state)
     with pytest.raises(WeightsError, match="found none"):
         refine.load(tmp_path / "none.safetensors")
-    with pytest.raises(SettingError, match="above 0"):
-        main(tmp_path, steps=0)
+    for wrong, message in (
+        ({"steps": 0}, "above 0"), ({"rate": 0.0}, "learning rate"), ({"threads": 0}, "1 thread"), ({"seed": -1}, "seed"),
+        ({"device": "tpu"}, "auto, cpu or cuda"),
+    ):  # fmt: skip
+        with pytest.raises(SettingError, match=message):
+            main(tmp_path, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="found none; name a run's"):
+        main(tmp_path, resume=tmp_path / "none.pt")
+    with pytest.raises(OutputError, match="--out"):
+        main(state)
 
 
 @pytest.mark.skipif(not refine.FILE.is_file(), reason="no weights of the refinement are packaged")

@@ -51,6 +51,7 @@ model_size: 512x320
 device: cpu
 dtype: float32
 allow-smaller: false
+lora: [mine.safetensors, "theirs:0.8"]
 """
 
 

@@ -89,6 +89,43 @@ def test_a_steered_prior_is_a_prior() -> None:
     conformance.solvers_run(prior, told)
 
 
+def test_every_prediction_is_led_its_share_of_the_way_to_the_carried_painting() -> None:
+    told = shot()
+    free = AnalyticPrior(sigma=0.3, motion=(0, 0))
+    prior = steer.steered(free, told)
+    flow = np.zeros((*free.still([told], generator()).shape[-2:], 2), np.float32)
+    flow[:, :8, 0], flow[:, 8:12, 0] = 4.0, 0.4  # fast, at a tenth of that, and still
+    prior.flow = lambda x: flow  # type: ignore[attr-defined]
+    target = prior.still([told], generator())
+    assert (target - free.still([told], generator()))[:, :, -1].abs().max() > 0.3
+    levels = prior.levels(told, 8)
+    noisy, fine = levels[1], Level(0.98, 0.2, 0.1)
+    z = torch.randn(target.shape, generator=generator(3))
+    led, own = (p.bind([told], generator())(z, noisy) for p in (prior, free))
+    for columns, share in ((slice(0, 8), 1.0), (slice(8, 12), 0.5)):
+        way = steer.PULL * share * (target - own.x0)[..., columns]
+        torch.testing.assert_close((led.x0 - own.x0)[..., columns], way)
+    assert torch.equal(led.x0[..., 12:], own.x0[..., 12:])
+    assert torch.equal(prior.bind([told], generator())(z, fine).x0, free.bind([told], generator())(z, fine).x0)
+
+
+def test_the_embedded_priors_latents_get_the_way_back_key_by_key() -> None:
+    from vivant.priors.miniature.weights import SCALE
+
+    made = steer.SteeredMotion(AnalyticPrior(), shot())
+    made.flow = lambda x: np.full((16, 20, 2), (4.0, -2.0), np.float32)  # type: ignore[method-assign]
+    x = torch.randn(2, 3, 8, 16, 20, generator=generator())
+    added = made.along(x) - x
+    for k in range(8):
+        middle = added[:, :, k, 6:10, 6:10]  # away from the border, where the way back leaves the picture
+        torch.testing.assert_close(middle[:, 0], torch.full_like(middle[:, 0], -(k + 1) / 8 * 4 / 20 / SCALE[0]))
+        torch.testing.assert_close(middle[:, 1], torch.full_like(middle[:, 1], (k + 1) / 8 * 2 / 16 / SCALE[1]))
+    assert not added[:, 2].any()
+    prior = AnalyticPrior()
+    prior.card = replace(prior.card, name="miniature")
+    assert type(steer.steered(prior, shot())) is steer.SteeredMotion
+
+
 @pytest.mark.parametrize("distil", [0.0, 0.6])
 def test_a_loose_prior_goes_where_the_arrow_points(distil: float) -> None:
     told = shot(distil=distil, steps=10)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from vivant.errors import InputError, OutputError
 from vivant.long import film as films
+from vivant.long.again import rerun_long
 from vivant.long.base import Settings, moves, tiling
 from vivant.long.evaluate import Meter, compare, likeness, per_hundred, table
 from vivant.long.film import Film, animate_long, dreamt, partial, shoot, work_folder
@@ -92,13 +93,37 @@ def test_a_stopped_film_goes_on_and_comes_out_the_same(tmp_path: Path) -> None:
 
 
 def test_another_recipe_or_a_fresh_start_takes_nothing_over(tmp_path: Path) -> None:
+    def begin(fresh: bool = False, **recipe: object) -> Folder:
+        folder = Folder(tmp_path / "work", recipe, fresh)
+        folder.leave()
+        return folder
+
+    folder = begin(seed=1)
+    folder.place.mkdir(exist_ok=True)
     folder = Folder(tmp_path / "work", {"seed": 1})
     folder.put("window_00000", {"x": torch.ones(2)})
-    assert Folder(tmp_path / "work", {"seed": 1}).get("window_00000") is not None
+    with pytest.raises(OutputError, match="no other run that writes this film"):
+        begin(seed=1)
+    folder.leave()
+    assert begin(seed=1).get("window_00000") is not None
     (tmp_path / "work" / "window_00001.safetensors").write_bytes(b"half")
-    assert Folder(tmp_path / "work", {"seed": 1}).get("window_00001") is None, "what is damaged is made again"
-    assert Folder(tmp_path / "work", {"seed": 2}).get("window_00000") is None
-    assert not Folder(tmp_path / "work", {"seed": 2}).resumed
+    assert begin(seed=1).get("window_00001") is None, "what is damaged is made again"
+    with pytest.raises(OutputError, match=r"it is of another that was stopped \(another seed\).*--fresh"):
+        begin(seed=2)
+    with pytest.raises(OutputError, match="another film, steps"):
+        begin(seed=1, film={"window": 3}, steps=2)
+    assert begin(seed=1).get("window_00000") is not None, "nothing was touched"
+    fresh = begin(True, seed=2)
+    assert fresh.get("window_00000") is None and not fresh.resumed
+
+
+def test_what_another_run_has_so_far_is_not_written_over(tmp_path: Path) -> None:
+    out = tmp_path / "film.mp4"
+    export(np.zeros((2, 32, 48, 3), np.uint8), partial(out), 8, json.dumps({"of": "another"}))
+    with pytest.raises(OutputError, match="to be this film as far as it is, it is another"):
+        begin(out)
+    assert read_recipe(partial(out)) == {"of": "another"}
+    assert begin(out, fresh=True).path.exists() and not partial(out).exists()
 
 
 def test_other_formats_and_masks(tmp_path: Path) -> None:
@@ -265,13 +290,13 @@ def test_a_film_is_made_again_from_its_recipe(tmp_path: Path) -> None:
     how: dict = {"frames": 12, "window": 8, "steps": 2, "proxy": "none", "distil": 0.0}
     first = animate_long(painting, "Clouds drift to the left", tmp_path / "one.mp4", **how)
     recipe = read_recipe(first.path)
-    again = films.rerun_long(recipe, tmp_path / "two.mp4")
+    again = rerun_long(recipe, tmp_path / "two.mp4")
     assert first.path.read_bytes() == again.path.read_bytes() and again.warnings == first.warnings
     Image.fromarray(textured()[::-1]).save(painting)
     with pytest.raises(InputError, match="its pixels have changed"):
-        films.rerun_long(recipe, tmp_path / "three.mp4")
+        rerun_long(recipe, tmp_path / "three.mp4")
     with pytest.raises(InputError, match="'film' in the recipe"):
-        films.rerun_long({k: v for k, v in recipe.items() if k != "film"}, tmp_path / "three.mp4")
+        rerun_long({k: v for k, v in recipe.items() if k != "film"}, tmp_path / "three.mp4")
 
 
 # The measures
@@ -334,4 +359,4 @@ def test_a_film_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_recipes_that_were_changed_are_refused(tmp_path: Path, recipe: dict) -> None:
     with pytest.raises(InputError, match=r"as vivant writes it, got .*changed since"):
-        films.rerun_long(recipe, tmp_path / "film.mp4")
+        rerun_long(recipe, tmp_path / "film.mp4")

@@ -61,6 +61,15 @@ def test_windows_cover_the_film_and_the_rest_is_said() -> None:
     assert tiling(prior, shot(), 125, Settings(window=16, overlap=4)).count == 11
 
 
+def test_displacements_share_no_frames_and_say_so() -> None:
+    class Moves(AnalyticPrior):
+        def reel(self) -> None: ...
+
+    with pytest.raises(SettingError, match=r"no overlap for analytic: its windows tell motion.*--method windowed"):
+        tiling(Moves(), shot(), 50, Settings(overlap=2))
+    assert tiling(Moves(), shot(), 50, Settings(overlap=2), joint=True).overlap == 2
+
+
 @pytest.mark.parametrize(
     "how", [{"gamma": -0.1}, {"gamma": 1.1}, {"omega": -1.0}, {"omega": 1.5}, {"window": 1}, {"overlap": 0}]
 )

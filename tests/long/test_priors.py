@@ -62,7 +62,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 ALL = [(name, how) for name in ("dynamicrafter_512", "cogvideox") for how in sorted(METHODS)]
 SOME = [
     ("animate_anything", "phased"), ("consisti2v", "continuation"), ("cinemo", "windowed"), ("svd", "phased"),
-    ("ltx", "phased"), ("wan", "freenoise"),
+    ("ltx", "phased"), ("wan", "freenoise"), ("cinemo", "freenoise"), ("svd", "freenoise"),
 ]  # fmt: skip
 
 

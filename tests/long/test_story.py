@@ -294,6 +294,53 @@ def test_masks_in_every_form(folder: Path, mask: str, kept: str) -> None:
         parse(text.replace(mask, "gone.svg#boat"), folder)
 
 
+REGIONS = """\
+fps: 8
+steps: 2
+proxy: none
+distil: 0
+window: 4
+shots:
+  - painting: boat.png
+    compose: in turn
+    regions:
+      - mask: 0,0,1,0.4
+        prompt: Clouds drift to the right
+        strength: 0.8
+        arrows: [[0.2, 0.2, 0.5, 0.2]]
+      - mask: sea.png
+        prompt: The water ripples
+        feather: 2%
+    seconds: 1
+"""
+
+
+def test_a_shot_with_regions(folder: Path, monkeypatch) -> None:
+    Image.fromarray((np.arange(96)[:, None] > 60).repeat(96, 1).astype(np.uint8) * 255).save(folder / "sea.png")
+    monkeypatch.chdir(folder.parent)
+    shot = parse(REGIONS.replace("[[0.2, 0.2, 0.5, 0.2]]", '"0.2,0.2:0.5,0.2*2"'), folder).shots[0]
+    assert shot.hand["regions"][0]["arrows"] == [[0.2, 0.2, 0.5, 0.2, 2.0]]
+    made = tell(parse(REGIONS, folder), folder / "a.mp4")
+    with av.open(str(made.path)) as file:
+        frames = [f.to_ndarray(format="rgb24").astype(int) for f in file.decode(video=0)]
+    moved = np.abs(frames[-1] - frames[0]).mean((1, 2))
+    assert moved[:30].mean() > 4 * moved[44:56].mean(), "between the regions nothing moves"
+    again = retell(read_recipe(made.path), folder / "b.mp4")
+    assert again.path.read_bytes() == made.path.read_bytes()
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (("mask: sea.png", "mask: gone.png"), "line 14: expected a mask at"), (("strength: 0.8", "strength: 2"), "line 12: expected a strength"),
+    (("prompt: The water ripples", "prompt:"), "line 14: expected a prompt in the region"), (("in turn", "zz"), "line 8: expected compose"),
+    (("feather: 2%", "feather: much"), "line 16: expected a feather"), (("feather: 2%", "zz: 1"), "line 16: expected mask, prompt"),
+    (("[[0.2, 0.2, 0.5, 0.2]]", "over there"), "line 13: expected an arrow"), (("seconds: 1", "last: boat.png"), "line 9: expected regions in a shot without"),
+])  # fmt: skip
+def test_regions_that_cannot_be(folder: Path, change: tuple[str, str], said: str) -> None:
+    Image.new("L", (96, 96), 255).save(folder / "sea.png")
+    with pytest.raises(InputError, match=said):
+        parse(REGIONS.replace(*change), folder)
+
+
 @pytest.mark.parametrize(
     "wrong", ["method: zz", "gamma: .nan", "model: zz", "strength: .nan", "seed: -1", "window: -1"]
 )

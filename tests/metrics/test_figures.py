@@ -15,7 +15,7 @@ from vivant.errors import InputError
 from vivant.metrics import figures
 from vivant.metrics.figures import BAR, contour_agreement, lambdas, linear_trend, noise_profile, side_by_side, strip
 from vivant.metrics.video import read_video
-from vivant.priors.dynamicrafter.net import Attention
+from vivant.priors.dynamicrafter.net import Attention, Context
 from vivant.priors.registry import load
 from vivant.shot import Shot
 
@@ -62,10 +62,11 @@ def test_lambda_of_each_layer_in_the_networks_order(tmp_path: Path) -> None:
     with torch.no_grad():
         attention.alpha.fill_(0.3)
     x, context = torch.randn(1, 4, 8), torch.randn(1, 77 + 4, 8)
-    whole, text = attention(x, context), attention(x, context[:, :77])
+    words, picture = context[:, :77], context[:, 77:]
+    whole, text = attention(x, Context(words, picture)), attention(x, Context(words, None))
     with torch.no_grad():
         attention.alpha.fill_(-30.0)  # λ = 0: only the text is left
-    assert torch.allclose(attention(x, context), text, atol=1e-6) and not torch.allclose(whole, text, atol=1e-4)
+    assert torch.allclose(attention(x, Context(words, picture)), text, atol=1e-6) and not torch.allclose(whole, text, atol=1e-4)
     name = "model.diffusion_model.{}.1.transformer_blocks.0.attn2.alpha"
     state = {name.format(place): torch.tensor(float(a)) for place, a in
              (("output_blocks.3", 0.5), ("input_blocks.10", 0), ("middle_block", -30), ("input_blocks.2", 0.3))}  # fmt: skip

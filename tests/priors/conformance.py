@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from vivant.awaken import awaken
+from vivant.ladder import singly
 from vivant.priors.protocol import VideoPrior
 from vivant.process import Level, diffuse
 from vivant.shot import Shot
@@ -27,6 +30,7 @@ def check(prior: VideoPrior, shot: Shot, rel: float = 1e-4, likeness: float = 0.
     clips_are_independent(prior, shot, rel)
     seed_decides(prior, shot)
     still_decodes_to_the_painting(prior, shot, likeness)
+    paths_may_go_one_after_the_other(prior, shot)
     solvers_run(prior, shot)
 
 
@@ -136,6 +140,16 @@ def still_decodes_to_the_painting(prior: VideoPrior, shot: Shot, likeness: float
     ours = F.interpolate(frames[0].transpose(0, 1).float().cpu(), size=(8, 8), mode="area")
     error = float((ours - coarse).abs().mean(dim=(1, 2, 3)).max())
     assert error <= likeness, f"a still frame is {error:.3f} from the painting, above {likeness}"
+
+
+def paths_may_go_one_after_the_other(prior: VideoPrior, shot: Shot, rel: float = 1e-3) -> None:
+    """With both paths bound singly, as the memory ladder does, the whole method gives the same clip."""
+    short = replace(shot, steps=3)
+    one: Any = copy.copy(prior)
+    one.bind = singly(prior.bind)
+    proxy = other(short).painting
+    together, apart = awaken(prior, short, proxy, rng()), awaken(one, short, proxy, rng())
+    close(apart, together, rel, "paths one after the other")
 
 
 def solvers_run(prior: VideoPrior, shot: Shot) -> None:

@@ -37,7 +37,7 @@ from vivant.priors.dynamicrafter.encoders import (
     vae_shapes,
     vae_state,
 )
-from vivant.priors.dynamicrafter.net import DynamiCrafterUNet, UNetConfig, per_frame
+from vivant.priors.dynamicrafter.net import DynamiCrafterUNet, UNetConfig, dealt
 from vivant.priors.dynamicrafter.schedule import SCHEDULES, Schedule
 from vivant.priors.dynamicrafter.weights import Parts, convert, infer, load, networks, shapes
 from vivant.process import Level, Prediction, diffuse, recover
@@ -183,6 +183,7 @@ def test_a_distilled_clip_begins_where_enough_of_it_is_left(make: Callable[..., 
         first = make(variant).levels(shot(distil=0.6), 10)[0]
         later = SCHEDULES[variant].at([int(first.t) + 1])[0]
         assert first.a / first.s >= wanted > later.a / later.s
+        assert make(variant).levels(shot(distil=0, fused=True), 10)[0] == first  # the paper's row +S
         assert make(variant, begin="noise").levels(shot(distil=0.6), 10)[0].a == 0
         assert make(variant, begin="clip").levels(shot(distil=0), 10)[0] == first
     assert make("256").levels(shot(distil=0.6), 10) == make("256").levels(shot(distil=0), 10)
@@ -218,13 +219,13 @@ def test_the_solver_ends_at_the_first_training_steps_noise(prior: DynamiCrafter)
 
 def test_picture_tokens_go_to_their_frames_only_when_there_are_sixteen_each() -> None:
     context = torch.arange(77 + 48.0).view(1, -1, 1).repeat(2, 1, 1)
-    dealt = per_frame(context, 3)
-    assert dealt.shape == (6, 77 + 16, 1)
-    assert dealt[4, 77:, 0].tolist() == list(range(77 + 16, 77 + 32))
-    assert torch.equal(dealt[4, :77], context[0, :77])
-    shared = per_frame(context, 4)
-    assert shared.shape == (8, 77 + 48, 1)
-    assert torch.equal(shared[5], context[1])
+    each = dealt(context, 3)
+    assert each.picture is not None and each.picture.shape == (6, 16, 1)
+    assert each.picture[4, :, 0].tolist() == list(range(77 + 16, 77 + 32))
+    shared = dealt(context, 4)
+    assert shared.picture is not None and torch.equal(shared.picture, context[:, 77:])
+    assert torch.equal(each.text, context[:, :77]) and torch.equal(shared.text, each.text)
+    assert dealt(context[:, :77], 3).picture is None
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,11 @@ def test_auto_takes_what_is_here(models: Path) -> None:
         chosen("photoshop")
 
 
-def test_a_maker_that_is_not_here_says_where_it_comes_from(models: Path) -> None:
-    with pytest.raises(WeightsError, match=r"stable-diffusion-xl-refiner-1\.0 .*Open RAIL"):
-        make("refiner", np.zeros((32, 32, 3), np.uint8), "waves")
+@pytest.mark.parametrize("name", [name for name in PROXIES if name != "embedded"])
+def test_a_maker_that_is_not_here_says_how_to_get_it(models: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match=rf"proxy/{name}, .*vivant pull {name}` \(") as caught:
+        make(name, np.zeros((32, 32, 3), np.uint8), "waves")
+    assert PROXIES[name].licence in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_command_writes_a_png_and_nothing_else(

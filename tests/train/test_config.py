@@ -72,7 +72,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert "got one of dynamicrafter" in refused("recipe: dynamicrafter")
     assert "known key, got loop.stps; did you mean steps?" in refused("loop: {stps: 3}")
     assert "keys and values under loop" in refused("loop: 3")
-    assert "a list" in refused("[1, 2]")
+    assert "a list" in refused("[1, 2]") and "got 'word'" in refused("word")
+    for nothing in ("", "# a remark", "{}", "~"):
+        assert "the file is empty" in refused(nothing)
     assert "expected YAML" in refused("a: [")
     with pytest.raises(SettingError, match="one of full, lora, tiny, got 'tin'"):
         read(animate_anything.Config, "tin", (), "animate-anything")

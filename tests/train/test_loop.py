@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,19 @@ from vivant.errors import DependencyError, InputError, ModelError, SettingError,
 from vivant.train.engine import recompute
 from vivant.train.feed import Cached, Feed, generator
 from vivant.train.loop import train
+from vivant.train.state import states
+
+LAUNCH = (
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+)
 
 
 def column(out: Path, name: str = "loss") -> list[str]:
@@ -269,6 +283,9 @@ def test_each_clip_comes_once_an_epoch_and_from_any_step_on() -> None:
     halves = [iter(Feed(Vectors(8), 4, 0, rank=r, world=2)) for r in (0, 1)]
     both = [e["key"] for _ in range(2) for half in halves for e in next(half)]
     assert sorted(both) == [f"clip-{i}" for i in range(8)]
+    for step, keys in enumerate(steps):  # whatever the number of processes, a step is the same clips in the same places
+        parts = [iter(Feed(Vectors(8), 4, 0, start=step, rank=r, world=2)) for r in (0, 1)]
+        assert [e["key"] for part in parts for e in next(part)] == keys
     with pytest.raises(SettingError, match="3 processes share evenly"):
         Feed(Vectors(8), 4, 0, world=3)
 
@@ -303,17 +320,32 @@ def test_eight_bits_need_their_package(tmp_path: Path) -> None:
     pytest.skip("bitsandbytes is here")
 
 
+def test_a_state_that_breaks_at_once_is_no_good_state(tmp_path: Path) -> None:
+    """Written after the step that broke the weights: the one before it is what a run goes on from."""
+    settings = {"save_every": 1, "keep": 1, "clip": 1e30, "weight_decay": 0.0}
+    train(Toy(), Vectors(), None, loop(steps=2, **settings), tmp_path)
+    with pytest.raises(ModelError, match=r"step 4, .* last good state is .*step-0000002"):
+        train(Toy(), Vectors(), None, loop(rate=1e30, **settings), tmp_path, resume=True)
+    assert [p.name for p in states(tmp_path)] == ["step-0000002"]
+    train(Toy(), Vectors(), None, loop(steps=3, **settings), tmp_path, resume=True)
+    assert len(column(tmp_path)) == 3
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """--multi_gpu is accelerate's word for several processes; with --cpu it would start one. Gloo joins these."""
     script = tmp_path / "two.py"
     script.write_text(
         "import pathlib, tests.train.toy as t\nfrom vivant.train.loop import train\n"
-        f"train(t.Toy(), t.Vectors(8), t.Vectors(2), t.loop(average=0.9), pathlib.Path({str(tmp_path / 'two')!r}))\n"
+        f"train(t.Toy(), t.Vectors(9), t.Vectors(2), t.loop(average=0.9), pathlib.Path({str(tmp_path / 'two')!r}))\n"
     )
     root = Path(__file__).resolve().parents[2]
     subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", str(script)],
+        [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, str(script)],
         check=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}, timeout=600,
     )  # fmt: skip
-    assert len(column(tmp_path / "two")) == 8
-    assert (tmp_path / "two" / "states" / "step-0000008" / "run.json").is_file()
+    assert json.loads((tmp_path / "two" / "states" / "step-0000008" / "run.json").read_text())["processes"] == 2
+    train(Toy(), Vectors(9), Vectors(2), loop(average=0.9), tmp_path / "one")
+    for name in ("loss", "held_out_loss"):
+        one, two = ([float(v) for v in column(tmp_path / n, name)] for n in ("one", "two"))
+        assert two == pytest.approx(one, rel=1e-5)

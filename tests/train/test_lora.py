@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vivant.errors import SettingError, WeightsError
-from vivant.train import lora
+from vivant.priors import lora
+from vivant.train import lora as learning
 
 PATTERN = r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)"
 
@@ -40,21 +43,21 @@ def trained(tmp_path: Path) -> tuple[Any, Path]:
     net = unet()
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        names = lora.inject(net, PATTERN, rank=3, alpha=6)
+        names = learning.inject(net, PATTERN, rank=3, alpha=6)
         assert len(names) == 8 * sum("transformer_blocks.0.attn1.to_q" in n for n in names)
         for name, parameter in net.named_parameters():
             if ".lora_B." in name:
                 nn.init.normal_(parameter, std=0.2)
-    return net, lora.save(net.state_dict(), tmp_path, alpha=6)
+    return net, learning.save(net.state_dict(), tmp_path, alpha=6)
 
 
 def test_a_fresh_one_changes_nothing() -> None:
     net = unet()
     before = said(net)
-    lora.inject(net, PATTERN, rank=2)
+    learning.inject(net, PATTERN, rank=2)
     assert torch.equal(said(net), before)
     with pytest.raises(SettingError, match="none matches"):
-        lora.inject(unet(), "nothing")
+        learning.inject(unet(), "nothing")
 
 
 def test_merged_it_computes_what_peft_does(trained: tuple[Any, Path]) -> None:
@@ -67,6 +70,21 @@ def test_merged_it_computes_what_peft_does(trained: tuple[Any, Path]) -> None:
     assert (said(plain) - before).abs().max() > 0.01
     lora.load_into(SimpleNamespace(pipe=SimpleNamespace(unet=plain)), path.parent, scale=-1)
     assert torch.allclose(said(plain), before, atol=1e-5)
+
+
+def test_a_rank_stabilised_one_and_alphas_of_single_layers(tmp_path: Path) -> None:
+    net = unet()
+    names = [name for name, module in net.named_modules() if name.endswith(("attn1.to_q", "attn1.to_k"))]
+    own = {"attn1.to_q": 12}
+    told = {"r": 3, "lora_alpha": 6, "use_rslora": True, "alpha_pattern": own, "target_modules": names}
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        inject_adapter_in_model(LoraConfig(**told, init_lora_weights=False), net)
+    state = {f"unet.{k.replace('.default.', '.')}": v for k, v in net.state_dict().items() if ".lora_" in k}
+    save_file(state, tmp_path / lora.NAME, {lora.METADATA: json.dumps({f"unet.{k}": v for k, v in told.items()})})
+    plain = unet()
+    lora.load_into(SimpleNamespace(parts=SimpleNamespace(unet=plain)), tmp_path)
+    assert torch.allclose(said(plain), said(net), atol=1e-5)
 
 
 def test_diffusers_reads_the_file(trained: tuple[Any, Path]) -> None:
@@ -142,5 +160,5 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(trained: tuple[Any, Pa
         lora.read(tmp_path / "bad.safetensors")
     with pytest.raises(WeightsError, match="expected a LoRA"):
         lora.read(tmp_path / "none.safetensors")
-    with pytest.raises(SettingError, match="toy has no network"):
+    with pytest.raises(SettingError, match="toy has none; choose another --model"):
         lora.load_into(SimpleNamespace(card=SimpleNamespace(name="toy")), trained[1])

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from vivant.errors import SettingError, WeightsError
 from vivant.train.miniature import main
@@ -23,6 +24,22 @@ def test_trains_resumes_and_logs(tmp_path):
         assert any(k.startswith("motion.") for k in file.keys())
     warm = main(steps=1, out=str(tmp_path / "warm"), resume=str(again), batch=2, threads=1, workers=0)
     assert warm.is_file() and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("only", "other"), [("reader", "motion"), ("motion", "reader")])
+def test_one_network_learns_alone(tmp_path, only, other):
+    quick = {"batch": 2, "threads": 1, "workers": 0}
+    before = load_file(main(steps=2, out=str(tmp_path / "run"), **quick))
+    state = tmp_path / "run" / "state.pt"
+    raw = torch.load(state, weights_only=True)["params"]
+    after = load_file(main(steps=4, out=str(tmp_path / "run"), resume=str(state), only=only, **quick))
+    assert all(torch.equal(after[k], v) for k, v in before.items() if k.startswith(f"{other}."))
+    assert any(not torch.equal(after[k], v) for k, v in before.items() if k.startswith(f"{only}."))
+    same = [torch.equal(a, b) for a, b in zip(raw, torch.load(state, weights_only=True)["params"], strict=True)]
+    readers = sum(k.startswith("reader.") for k in before)
+    assert all(same[readers:] if only == "reader" else same[:readers]) and not all(same)
+    with pytest.raises(SettingError, match="reader or motion"):
+        main(steps=1, out=str(tmp_path / "run"), only="text")
 
 
 @pytest.mark.slow

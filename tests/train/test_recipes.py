@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from vivant.cli import app
 from vivant.errors import InputError, SettingError, WeightsError
+from vivant.priors import lora
 from vivant.priors.animate_anything.adapter import CARD, AnimateAnything
 from vivant.priors.animate_anything.net import AnimateAnythingUNet, UNetConfig
 from vivant.priors.animate_anything.weights import Parts as AAParts
@@ -25,7 +26,6 @@ from vivant.priors.animate_anything.weights import load as load_animate_anything
 from vivant.priors.dynamicrafter.adapter import CARDS, DynamiCrafter
 from vivant.priors.dynamicrafter.weights import load as load_crafter
 from vivant.shot import Shot
-from vivant.train import lora
 from vivant.train.config import Data, Loop
 from vivant.train.feed import Scenes, clips_of, generator
 from vivant.train.loop import train
@@ -477,10 +477,26 @@ def test_clips_are_held_out_and_not_trained_on() -> None:
         clips_of(Data(source="/nowhere/at/all"), 0)
 
 
-@pytest.mark.parametrize("name", ["animate-anything", "dynamicrafter"])
-def test_the_tiny_configurations_run(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("animate-anything", ()), ("dynamicrafter", ()),
+        ("dynamicrafter", ("variant=512_interp", "stage=all", "ends=true")),
+    ],
+    ids=["animate-anything", "dynamicrafter", "dynamicrafter-loop"],
+)  # fmt: skip
+def test_the_tiny_configurations_run(name: str, more: tuple[str, ...], tmp_path: Path) -> None:
     words = ["train", name, "--config", "tiny", "--out", str(tmp_path / "out"), "--json"]
-    for change in ("steps=2", "batch=2", "size=[16, 16]", "frames=2", "held_out=1", "log_every=1", "sheet_every=2"):
+    for change in (
+        "steps=2",
+        "batch=2",
+        "size=[16, 16]",
+        "frames=2",
+        "held_out=1",
+        "log_every=1",
+        "sheet_every=2",
+        *more,
+    ):
         words += ["--set", change]
     if VIDEOS.is_dir():
         words += ["--set", f"data.source={VIDEOS}"]

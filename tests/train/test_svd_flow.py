@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from vivant.data.scenes import sample
-from vivant.errors import DependencyError, SettingError, WeightsError
-from vivant.priors.svd_flow.tiny import tiny_pipeline
+from vivant.errors import DependencyError, InputError, OutputError, SettingError, WeightsError
+from vivant.priors.svd_flow.net import MotionUNet
+from vivant.priors.svd_flow.tiny import Mosaic, Residual, tiny_pipeline
+from vivant.process import Level
 from vivant.train import clips
-from vivant.train.svd_flow import Settings, main
+from vivant.train.svd_flow import CARRIED, Settings, main
+from vivant.train.svd_flow import clips as clips_of
 
 
 def small(tmp_path: Path, **settings: object) -> Settings:
@@ -47,6 +50,59 @@ def test_arrows_stand_in_for_exact_motion() -> None:
     torch.testing.assert_close(exact.frames, plain.frames)
     assert not torch.allclose(exact.motion, plain.motion)
     assert all(torch.equal(plain.motion[0], m) for m in plain.motion)
+
+
+def test_a_carried_picture_moves_as_it_is_told() -> None:
+    scene = sample(np.random.default_rng(2), 96, still=False)
+    made = clips.carried(scene, np.random.default_rng(1))
+    clip = clips.of_scene(made, 4, (24, 24), np.random.default_rng(0), plain=0.0)
+    pictures = ((clip.frames.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+    seen, exact = clips.estimated(pictures, (24, 24)), clip.motion[:-1].permute(0, 2, 3, 1).numpy()
+    inner = (slice(None), slice(5, -5), slice(5, -5))
+    dot = (seen * exact).sum(-1) / (np.linalg.norm(seen, axis=-1) * np.linalg.norm(exact, axis=-1)).clip(1e-6)
+    assert np.linalg.norm(exact, axis=-1).min() > 0.1  # every cell moves
+    assert np.median(np.degrees(np.arccos(dot[inner].clip(-1, 1)))) < 15
+    assert not np.array_equal(clips.carried(scene, np.random.default_rng(2)).field, made.field)
+
+
+def test_carried_pictures_come_first_and_scenes_after() -> None:
+    def drawn(seen: int, count: int) -> list[bool]:
+        stream = clips_of(Settings(tiny=True), (12, 12), np.random.default_rng(0), seen)
+        # In a scene much stands still; where the whole picture is carried nothing does.
+        return [bool(next(stream).motion.norm(dim=1).min() > 1e-3) for _ in range(count)]
+
+    assert all(drawn(0, 6))
+    later = drawn(CARRIED[0], 30)
+    assert 2 <= sum(later) <= 18
+
+
+def test_the_small_network_is_given_the_painting() -> None:
+    pipe = tiny_pipeline(3)
+    net = Residual(pipe.unet).eval()
+    rng = torch.Generator().manual_seed(0)
+    z, painting = torch.randn(1, 3, 4, 8, 8, generator=rng), torch.randn(1, 1, 4, 8, 8, generator=rng)
+    told = {
+        "image": torch.zeros(1, 1, 32), "numbers": torch.tensor([[6.0, 127.0, 0.02]]), "heard": torch.zeros(1, 2),
+        "motion": torch.zeros(1, 3, 2, 8, 8), "strength": torch.zeros(1),
+    }  # fmt: skip
+    sigma = 1.7
+    level = Level(1 / (1 + sigma**2) ** 0.5, sigma / (1 + sigma**2) ** 0.5, float(np.log(sigma) / 4))
+    held = Mosaic.scale * painting
+
+    def predicted(z: torch.Tensor, net: torch.nn.Module, first: torch.Tensor, time: float) -> torch.Tensor:
+        with torch.no_grad():
+            out = net(torch.cat([z, first.expand_as(z)], 2), torch.tensor(time), **told)
+        return level.a * z - level.s * out  # x0 of F = a·ε - s·x0
+
+    plain = MotionUNet.forward
+    # What it makes of a clip is the painting, and what it makes of the clip's difference from it.
+    inner = lambda *args, **kw: plain(net, *args, **kw)  # noqa: E731
+    torch.testing.assert_close(
+        predicted(z, net, painting, level.t),
+        held + predicted(z - level.a * held, inner, painting, level.t),  # type: ignore[arg-type]
+    )
+    nothing = torch.zeros_like(painting)
+    torch.testing.assert_close(predicted(z, net, nothing, level.t), predicted(z, inner, nothing, level.t))  # type: ignore[arg-type]
 
 
 def test_trains_and_resumes_exactly(tmp_path: Path) -> None:
@@ -121,6 +177,8 @@ def test_the_mosaic_there_and_back() -> None:
     [
         ({"tiny": False}, "--tiny or --base"), ({"base": Path("x")}, "--tiny or --base"), ({"stage": "x"}, "stage"),
         ({"flow": "x"}, "dis or raft"), ({"steps": 0}, "above 0"), ({"minutes": -1.0}, "above 0"),
+        ({"rate": -1.0}, "learning rate"), ({"threads": 0}, "1 thread"), ({"seed": -1}, "seed from 0"),
+        ({"evaluate": -1}, "--evaluate"), ({"tiny": False, "base": Path("x"), "evaluate": 5}, "--tiny alone"),
     ],
 )  # fmt: skip
 def test_bad_settings(settings: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -132,6 +190,18 @@ def test_a_state_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"no")
     with pytest.raises(WeightsError, match="expected a training state"):
         main(small(tmp_path, resume=tmp_path / "bad.pt"))
+    with pytest.raises(InputError, match=r"none.pt, found none"):
+        main(small(tmp_path, resume=tmp_path / "none.pt"))
+
+
+def test_places_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="folder of videos"):
+        main(small(tmp_path, videos=tmp_path / "none"))
+    with pytest.raises(OutputError, match="--out"):
+        (tmp_path / "file").write_text("")
+        main(small(tmp_path, out=tmp_path / "file"))
+    with pytest.raises(SettingError, match="auto, cpu or cuda"):
+        main(small(tmp_path, device="tpu"))
 
 
 @pytest.mark.slow
@@ -141,4 +211,4 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     main(small(tmp_path, steps=300, batch=4))
     with (tmp_path / "run" / "log.csv").open() as file:
         rows = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert rows[-1] < 0.6 * rows[0]
+    assert rows[-1] < 0.75 * rows[0]

@@ -11,6 +11,7 @@ import pytest
 
 from vivant.errors import OutputError, SettingError, WeightsError
 from vivant.priors import registry
+from vivant.proxy.registry import PROXIES
 from vivant.weights import fetch as fetching
 from vivant.weights.fetch import Remote, fetch
 from vivant.weights.pull import offer, pull
@@ -166,8 +167,9 @@ def test_no_room(hub, models, monkeypatch):
 
 
 def test_what_is_not_downloaded(models):
-    with pytest.raises(SettingError, match="in the package"):
-        offer("miniature")
+    for name in ("miniature", "embedded"):
+        with pytest.raises(SettingError, match=f"{name} is in the package"):
+            offer(name)
 
 
 def test_a_listed_model_takes_only_what_it_needs_and_borrows(hub, models):
@@ -180,6 +182,43 @@ def test_a_listed_model_takes_only_what_it_needs_and_borrows(hub, models):
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert names == {"model.ckpt", "README.md", "LICENSE", "tokenizer/vocab.json", "tokenizer/merges.txt"}
     assert row.files() == [folder / "model.ckpt"]
+
+
+def repositories(row) -> dict[str, dict[str, bytes]]:
+    """What a proxy maker's repositories hold: what is wanted, and the same in other forms."""
+    main = {pattern.replace("*", "config.json"): b"{}" for pattern in row.fetch}
+    main |= {name: BIG for name in main if name.endswith(".safetensors")}
+    other = {name.replace(".safetensors", ".fp16.safetensors"): b"half" for name in main if "safetensors" in name}
+    lent = {repository: dict.fromkeys(names, BIG) | {"else.pth": b""} for repository, _, names in row.borrow}
+    return {row.hub: {**main, **other, "all_in_one.safetensors": BIG}, **lent}
+
+
+@pytest.mark.parametrize("name", [name for name in PROXIES if name != "embedded"])
+def test_a_proxy_maker_is_pulled_like_a_model(hub, models, name):
+    row = PROXIES[name]
+    hub.repositories = repositories(row)
+    offered = offer(name)
+    shown = "\n".join(offered.lines())
+    assert row.licence in shown and row.territory in shown and "download" in shown and not row.present
+    hub.break_after = [7000]
+    assert pull(offered) == models / "proxy" / name == row.place and row.present
+    got = {str(p.relative_to(row.place)) for p in row.place.rglob("*") if p.is_file()}
+    borrowed = {file for _, _, names in row.borrow for file in names}
+    assert got == {pattern.replace("*", "config.json") for pattern in row.fetch} | borrowed
+    hub.asked.clear()
+    pull(offer(name))
+    assert not [path for _, path, _ in hub.asked if "/resolve/" in path]
+
+
+def test_a_maker_without_all_its_files_is_not_here(hub, models):
+    """InvSR's predictor comes from a repository of its own, after everything else."""
+    row = PROXIES["invsr"]
+    hub.repositories = repositories(row)
+    file = row.borrow[0][2][0]
+    hub.served[file] = b"Z" * len(BIG)
+    with pytest.raises(WeightsError, match="published hash"):
+        pull(offer("invsr"))
+    assert (row.place / "model_index.json").is_file() and not row.present
 
 
 def test_an_archive_is_fetched_checked_by_size_and_opened(hub, models, monkeypatch):

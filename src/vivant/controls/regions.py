@@ -9,7 +9,7 @@ the later one decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, repeat
 from typing import Any
@@ -57,7 +57,7 @@ def awakened(
         mask, told = at_latents(outline, x), part(shot, region)
         around = steered(prior, told)
         if not shot.loop:  # a loop's denoiser sees the clip turned along time, where the clip so far would not fit
-            around = _Around(around, x, mask)
+            around = Around(around, x, mask)
         x = x + mask * (awaken(around, told, proxy, rng, on_call).to(x) - x)
     return x
 
@@ -176,7 +176,7 @@ def at_latents(mask: Float[Tensor, "1 1 1 H W"], x: Video) -> Float[Tensor, "1 1
     return F.interpolate(mask[:, :, 0], size=(h, w), mode="area")[:, :, None].to(x)
 
 
-class _Around:
+class Around:
     """A prior that moves inside a mask while the clip `x` plays on around it."""
 
     def __init__(self, prior: VideoPrior, x: Video, mask: Tensor) -> None:
@@ -221,16 +221,22 @@ class _Regional:
         """Each region's frames, painted by its own words and strength, over those of the whole picture."""
         paint = self.__dict__["prior"].frames
         whole: Any = repeat(shot.painting, shot.frames) if idle(shot) else paint(x, replace(shot, regions=()))
-        streams = [paint(x, part(shot, region)) for region in shot.regions]
-        places = [_place(outline[0, 0, 0].numpy()) for outline in seams(shot)]
-        for below, *over in zip(whole, *streams, strict=True):
-            out = below.copy()
-            for frame, (box, weight) in zip(over, places, strict=True):
-                out[box] = np.rint(out[box] + weight * (frame[box].astype(np.float32) - out[box])).astype(np.uint8)
-            yield out
+        yield from laid_over(whole, [paint(x, part(shot, region)) for region in shot.regions], shot)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["prior"], name)
+
+
+def laid_over(
+    whole: Iterable[UInt8[np.ndarray, "H W 3"]], streams: Sequence[Iterable[UInt8[np.ndarray, "H W 3"]]], shot: Shot
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Frames of the whole picture with each region's own frames over them, inside its seam."""
+    places = [_place(outline[0, 0, 0].numpy()) for outline in seams(shot)]
+    for below, *over in zip(whole, *streams, strict=True):
+        out = below.copy()
+        for frame, (box, weight) in zip(over, places, strict=True):
+            out[box] = np.rint(out[box] + weight * (frame[box].astype(np.float32) - out[box])).astype(np.uint8)
+        yield out
 
 
 def _behind(wrapper: Any, prior: VideoPrior) -> None:

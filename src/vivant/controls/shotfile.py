@@ -303,4 +303,5 @@ KEYS: dict[str, Key] = {
     "device": Key(_text, "auto, cpu or cuda"),
     "dtype": Key(_choice("auto", "float32", "bfloat16", "float16"), "auto, float32, bfloat16 or float16"),
     "allow_smaller": Key(_switch, "yes or no"),
+    "lora": Key(_each(_path, "a LoRA's path such as mine:0.8"), "a list of LoRA files or folders, path or path:scale"),
 }

@@ -223,13 +223,14 @@ def angle_error(frames: Sequence[UInt8[np.ndarray, "H W 3"]], arrow: Arrow) -> f
 
 def angle_errors(
     prior: VideoPrior, count: int = 20, seed: int = 0, frames: int = 7, size: int = 192, row: str = "full",
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None, others: bool = False,
 ) -> dict[str, list[float]]:  # fmt: skip
     """End-point angle errors on `count` held-out procedural scenes, one number an arrow, in degrees.
 
     Each scene's exact motion gives one arrow a thing that moves; the sentence says what moves and never which way.
     "with": as `vivant animate --arrow` does it with this prior; "without": the same shot without arrows; "exact": the
-    scene's own motion, which is how well flow can measure at all.
+    scene's own motion, which is how well flow can measure at all; "others", where asked for: led by the scene before's
+    arrows and held to its own, which is what arrows of no meaning give.
     """
     from ..awaken import awaken
     from ..data.captions import describe
@@ -241,8 +242,9 @@ def angle_errors(
 
     options = dict(ROWS[row])
     proxied = bool(options.pop("proxy"))
-    out: dict[str, list[float]] = {"with": [], "without": [], "exact": []}
+    out: dict[str, list[float]] = {name: [] for name in ("with", "without", "exact", *["others"] * others)}
     index = done = 0
+    before: tuple[Arrow, ...] = ()
     while done < count:
         rng = np.random.default_rng([HELD_OUT, seed, index, 5])
         index += 1
@@ -255,7 +257,10 @@ def angle_errors(
         proxy = embedded(scene.picture, sentence) if proxied else None
         clips = {"exact": played(scene.picture, scene.field, frames)}
         try:
-            for name, told in (("with", tuple(arrows)), ("without", ())):
+            leads: dict[str, tuple[Arrow, ...]] = {"with": tuple(arrows), "without": ()}
+            if others and before:
+                leads["others"] = before
+            for name, told in leads.items():
                 shot = defaults(prior, scene.picture, sentence, Controls(arrows=told))
                 shot = replace(shot, frames=frames, **options)
                 x = awaken(steered(prior, shot), shot, proxy, Generator().manual_seed(seed + index))
@@ -264,8 +269,9 @@ def angle_errors(
             continue
         for name, clip in clips.items():
             out[name] += [angle_error(clip, arrow) for arrow in arrows]
+        before = tuple(arrows)
         done += 1
-        progress(f"{done}/{count} " + ", ".join(f"{name} {np.median(v):.1f}°" for name, v in out.items()))
+        progress(f"{done}/{count} " + ", ".join(f"{name} {np.median(v):.1f}°" for name, v in out.items() if v))
     return out
 
 
@@ -285,12 +291,8 @@ def played(
             np.ascontiguousarray(now.transpose(1, 2, 0)), (width, height), interpolation=cv2.INTER_LINEAR
         )
         moved = cv2.remap(
-            picture,
-            x + large[..., 0] * width,
-            y + large[..., 1] * height,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+            picture, x + large[..., 0] * width, y + large[..., 1] * height, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )  # fmt: skip
         lit = moved.astype(np.float32) * (1 + large[..., 2:3])
         out.append(np.clip(np.round(lit), 0, 255).astype(np.uint8))
     return out

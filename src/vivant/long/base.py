@@ -39,6 +39,8 @@ class Settings:
     """frames of a window; None: the model's own clip"""
     overlap: int | None = None
     """latent frames that neighbouring windows share; None: a quarter of a window, half of one for the joint methods"""
+    fuse: str | None = None
+    """FreeNoise: "windows" fuses whole windows even where they could be fused within the network's attention"""
 
     def __post_init__(self) -> None:
         for name, value in (("gamma", self.gamma), ("omega", self.omega)):
@@ -48,6 +50,8 @@ class Settings:
             raise SettingError(f"expected a window of 2 to 2000 frames, got {self.window}")
         if self.overlap is not None and self.overlap < 1:
             raise SettingError(f"expected windows that share at least 1 latent frame, got overlap {self.overlap}")
+        if self.fuse not in (None, "windows"):
+            raise SettingError(f"expected windows to be fused, or nothing said of it, got {self.fuse!r}")
 
 
 class Piece(NamedTuple):
@@ -66,6 +70,22 @@ class Kept(Protocol):
 
     def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep these, whole or not at all."""
+        ...
+
+
+class Below(Protocol):
+    """The film so far, which plays on around the region that is dreamt now."""
+
+    def around(self, denoise: Denoiser, window: int) -> Denoiser:
+        """`denoise` inside the region, the film's window around it."""
+        ...
+
+    def beneath(self, prior: VideoPrior) -> VideoPrior:
+        """`prior` inside the region, the film's first window around it."""
+        ...
+
+    def everywhere(self, denoise: Denoiser, tiles: Tiling, long: bool) -> Denoiser:
+        """The same for a denoiser of all windows of a film (K, C, L, h, w), or of the `long` film (1, C, N, h, w)."""
         ...
 
 
@@ -110,6 +130,11 @@ class Tiling:
         """Latent frames of the whole film."""
         return self.length + (self.count - 1) * self.stride
 
+    @property
+    def whole(self) -> int:
+        """Frames that `latents` decode to."""
+        return self.shot.frames + (self.count - 1) * self.stride * self.per_latent
+
 
 def moves(prior: VideoPrior) -> bool:
     """Whether the prior's latents are displacements from the painting (it then paints films itself, by `reel`)."""
@@ -126,6 +151,11 @@ def tiling(prior: VideoPrior, shot: Shot, total: int, settings: Settings, joint:
     notes: list[str] = []
     own = prior.card.frames
     if moves(prior):
+        if settings.overlap is not None and not joint:
+            raise SettingError(
+                f"expected no overlap for {prior.card.name}: its windows tell motion, each from its own beginning, and share "
+                "no frames; leave --overlap away, or take --method windowed or freenoise"
+            )
         # Motion has a pace: at fewer frames a second a clip of the same seconds has fewer frames.
         frames = settings.window or max(2, round(own * shot.fps / prior.card.fps))
         one = replace(shot, frames=frames)
@@ -167,6 +197,11 @@ def _overlap(settings: Settings, length: int, usual: int) -> int:
             f"expected windows of {length} latent frames to share fewer than that, got overlap {overlap}"
         )
     return overlap
+
+
+def home(prior: VideoPrior) -> torch.device:
+    """Where the prior computes: what was kept on disk comes back to it."""
+    return torch.device(getattr(prior, "device", "cpu"))
 
 
 def noised(prior: VideoPrior, x: Video, level: Level, rng: Generator) -> Video:
@@ -213,7 +248,9 @@ def base_seed(rng: Generator) -> int:
     return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
 
 
-def windows(kept: Kept, count: int, make: Callable[[int, Video | None], Video]) -> Iterator[Video]:
+def windows(
+    kept: Kept, count: int, make: Callable[[int, Video | None], Video], device: torch.device
+) -> Iterator[Video]:  # fmt: skip
     """Windows 0 … count-1, each kept as soon as it is finished; those that are kept already are not made again.
 
     `make` takes the number of the window and the window before it (None for the first).
@@ -221,7 +258,7 @@ def windows(kept: Kept, count: int, make: Callable[[int, Video | None], Video]) 
     before: Video | None = None
     for k in range(count):
         found = kept.get(f"window_{k:05d}")
-        x = found["x"] if found is not None else make(k, before)
+        x = found["x"].to(device) if found is not None else make(k, before)
         if found is None:
             kept.put(f"window_{k:05d}", {"x": x})
         yield x

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
-from ..awaken import slerp, step_sizes, vsds, vsds_levels
+from ..awaken import distilled, slerp
 from ..errors import ImageError
 from ..flow import flow
 from ..images import load_painting, resized
@@ -73,16 +73,14 @@ def led(prior: VideoPrior, shot: Shot, rng: Generator, on_call: OnCall = lambda 
     on it. Two clips an evaluation.
     """
     assert shot.last is not None
+    last_picture = shot.last
+    shot = replace(shot, fused=True)
     levels = prior.levels(shot, shot.steps)
-    paths = [shot, shot.seen_as(shot.last)]
+    paths = [shot, shot.seen_as(last_picture)]
     still = prior.still(paths, rng)
+    there, back = (distilled(prior, path, None, rng, on_call) for path in paths)
+    x = slerp(there, back.flip(2), torch.linspace(0, 1, there.shape[2], device=there.device))
     denoise = watched(prior.bind(paths, rng), on_call)
-    x = still
-    if shot.distil > 0:
-        head = vsds_levels(levels, shot.distil, shot.distil_evaluations)
-        gain = shot.gain if shot.gain is not None else prior.card.gain
-        x = vsds(denoise, x, head, white(x, rng), [gain * rate for rate in step_sizes(shot.curve, len(head))])
-    x = slerp(x[:1], x[1:].flip(2), torch.linspace(0, 1, x.shape[2], device=x.device))
     z = noised(prior, x, levels[0], rng)
     first, last = still[:1, :, :1], still[1:, :, -1:]
     x = solver(prior)(from_both_ends(denoise, first, last), z, levels, rng)
@@ -208,6 +206,7 @@ def animate_between(
             "last": absolute(last), "last_sha256": picture_hash(load_painting(last)), "frames": stage.shot.frames,
         }
     }  # fmt: skip
+    film.recipe["model_size"] = list(how["model_size"]) if how.get("model_size") else None
     film.seconds["prepare"] = time.perf_counter() - start
     start = time.perf_counter()
 

@@ -13,6 +13,7 @@ from ..priors.protocol import VideoPrior
 from ..process import Video
 from ..shot import Shot
 from .base import (
+    Below,
     Forgets,
     Kept,
     OnCall,
@@ -21,6 +22,7 @@ from .base import (
     base_seed,
     child,
     held,
+    home,
     joined,
     noised,
     solver,
@@ -32,6 +34,7 @@ from .base import (
 def continuation(
     prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, total: int, rng: Generator,
     settings: Settings = Settings(), kept: Kept | None = None, on_call: OnCall = lambda level: None,
+    below: Below | None = None,
 ) -> Iterator[Piece]:  # fmt: skip
     """The baseline of CLIA §3.4, without its round trip through pixels: the shared frames are held as latents.
 
@@ -42,13 +45,16 @@ def continuation(
     shot, base = tiles.shot, base_seed(rng)
     levels = prior.levels(shot, shot.steps)
     found = kept.get("start")
-    start = found["x"] if found is not None else distilled(prior, shot, proxy, child(base, -1), on_call)
     if found is None:
-        kept.put("start", {"x": start})
-    denoise = watched(prior.bind([shot], child(base, -1)), on_call)
+        lower = prior if below is None else below.beneath(prior)
+        found = {"x": distilled(lower, shot, proxy, child(base, -1), on_call)}
+        kept.put("start", found)
+    start = found["x"].to(home(prior))
+    bound = watched(prior.bind([shot], child(base, -1)), on_call)
 
     def make(k: int, before: Video | None) -> Video:
         own = child(base, k)
+        denoise = bound if below is None else below.around(bound, k)
         if tiles.moves or before is None:
             return solver(prior)(denoise, noised(prior, start, levels[0], own), levels, own)
         head = before[:, :, -tiles.overlap :].to(start)
@@ -56,5 +62,5 @@ def continuation(
         x[:, :, : tiles.overlap] = head
         return joined(solver(prior)(held(denoise, head), noised(prior, x, levels[0], own), levels, own), head)
 
-    for k, x in enumerate(windows(kept, tiles.count, make)):
+    for k, x in enumerate(windows(kept, tiles.count, make, home(prior))):
         yield Piece(x, tiles.overlap if k else 0)

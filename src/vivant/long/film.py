@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..controls import mask as masks
-from ..errors import InputError, SettingError
+from ..controls import told
+from ..errors import SettingError
 from ..images import load_painting, resized
-from ..stage import Progress, Stage, prepare, silent
+from ..stage import Progress, Stage, chosen_device, named_proxy, prepare, silent
+from . import freenoise
 from .base import Forgets, Kept, Settings, Tiling, tiling
-from .methods import JOINT, method
+from .layers import dream, layers
+from .methods import JOINT
+from .methods import method as known
 from .paint import painter
 from .phased import shared_steps
-from .segments import Folder, join
-
-KEPT = (
-    "model", "seed", "fps", "steps", "guidance", "negative", "distil", "distil_evaluations", "curve", "gain", "blend",
-    "proxy", "mask", "feather", "strength", "arrows", "size", "device",
-)  # fmt: skip
-"""settings that a recipe gives back to `animate_long` as they are"""
-
-TOLD: dict[str, dict[str, Any]] = {
-    "film": {
-        "frames": int, "method": str, "gamma": float, "omega": float, "window": int | None, "overlap": int | None,
-    },
-    "between": {"last": str, "last_sha256": str, "frames": int},
-}  # fmt: skip
-"""what a recipe says of a film and of an in-between, beside the settings of a clip"""
+from .segments import Folder, join, known_recipe, spare_partial
 
 
 @dataclass
@@ -67,13 +56,13 @@ def partial(out: Path) -> Path:
 
 def animate_long(
     painting: Any, prompt: str, out: str | Path, *, frames: int = 125, method: str = "phased", gamma: float = 0.8,
-    omega: float = 0.2, window: int | None = None, overlap: int | None = None, fresh: bool = False,
-    on_progress: Progress | None = None, loaded: dict[Any, Any] | None = None, **how: Any,
+    omega: float = 0.2, window: int | None = None, overlap: int | None = None, fuse: str | None = None,
+    fresh: bool = False, on_progress: Progress | None = None, loaded: dict[Any, Any] | None = None, **how: Any,
 ) -> Film:  # fmt: skip
     """Animate a painting for as long as asked, and write the film as its windows finish.
 
-    `method`: a name of `methods.METHODS`; `gamma`, `omega`, `window`, `overlap`: see `Settings`; `how`: as `vivant.animate`
-    takes it (model, seed, steps, fps, guidance, negative, mask, strength, arrows, proxy, distil …). `out`: .mp4 is written
+    `method`: a name of `methods.METHODS`; `gamma`, `omega`, `window`, `overlap`, `fuse`: see `Settings`; `how`: as
+    `vivant.animate` takes it (model, seed, steps, fps, mask, regions, strength, arrows, proxy, distil …). `out`: .mp4 is written
     window by window, with `partial(out)` playable meanwhile; the other formats of `export` when all windows are there.
     A run that was stopped goes on from its finished windows when it is started again with the same settings, unless
     `fresh`. Raises `InputError`, `OutputError`, `ModelError`.
@@ -82,82 +71,49 @@ def animate_long(
 
     out = Path(out)
     check_target(out)
-    spare(out, painting, how.get("mask"), how.get("proxy"))
+    spare(out, painting, how.get("mask"), how.get("proxy"), *masks_of(how.get("regions", ())))
     report = on_progress or silent
-    settings = Settings(gamma, omega, window, overlap)
-    _known(method)
+    settings = Settings(gamma, omega, window, overlap, fuse)
+    known(method)
     if not 2 <= frames <= 100_000:
         raise SettingError(f"expected a film of 2 to 100000 frames, got {frames}")
-    if how.get("regions"):
-        raise SettingError(
-            "expected one sentence for a film, got regions; make a clip of the model's length, or a story"
-        )
     start = time.perf_counter()
+    room = method != "freenoise" or fits(painting, frames, how)
+    begun = {} if fresh else known_recipe(work_folder(out)).get("film")
+    if isinstance(begun, dict) and begun.get("method") == method == "freenoise":  # free memory comes and goes: what was begun is gone on with
+        room = begun.get("fuse") is None
     stage = prepare(painting, prompt, frames=window, loaded=loaded, progress=report, **how)
     tiles = tiling(stage.prior, stage.shot, frames, settings, method in JOINT)
+    notes = [*stage.notes, *tiles.notes]
+    if method == "freenoise":
+        settings, said = freenoise.settled(stage.prior, tiles, settings, room)
+        notes += said
     recipe = stage.recipe | {"film": {"frames": frames, "method": method} | asdict(settings)}
-    film = Film(out, frames, stage.shot.fps, tiles.count, warnings=[*stage.notes, *tiles.notes], recipe=recipe)
+    recipe["model_size"] = list(how["model_size"]) if how.get("model_size") else None
+    film = Film(out, frames, stage.shot.fps, tiles.count, warnings=notes, recipe=recipe)
     film.seconds["prepare"] = time.perf_counter() - start
     shoot(stage, tiles, method, settings, film, fresh, report)
     return film
 
 
-def rerun_long(recipe: dict[str, Any], out: str | Path, on_progress: Progress | None = None) -> Film:
-    """Make a film again from the recipe inside it: the same frames on the same machine and versions.
-
-    Raises `InputError` when the painting, mask, proxy or weights are not the ones the recipe names.
-    """
-    from ..priors.registry import weights_hash
-    from ..recipe import check_same, check_types, fits, versions
-
-    kind = "between" if "between" in recipe else "film"
-    if kind not in recipe:
-        raise InputError(f"expected {kind!r} in the recipe of a film, it is missing")
-    told = recipe[kind]
-    if not isinstance(told, dict) or not all(
-        name in told and fits(told[name], hint) for name, hint in TOLD[kind].items()
-    ):
-        raise InputError(f"expected a recipe of a film as vivant writes it, got {str(told)[:60]}; it was changed since")
-    film = {name: told[name] for name in TOLD[kind]}
-    check_types(recipe)
-    try:
-        how = {key: recipe[key] for key in KEPT}
-        painting, prompt = recipe["painting"], recipe["prompt"]
-        of, proxy_of, mask_of, weights = (
-            recipe[f"{part}_sha256"] for part in ("painting", "proxy", "mask", "weights")
-        )  # fmt: skip
-    except KeyError as error:
-        raise InputError(f"expected {error} in the recipe of a film, it is missing") from None
-    if "<memory>" in (painting, how["proxy"], how["mask"]):
-        raise SettingError("expected a film made from files, this one was made from pictures in memory; make it again")
-    picture = load_painting(painting)
-    check_same("painting", painting, of, picture)
-    if how["mask"] is not None:
-        size = resized(picture, how["size"]).shape[1::-1]
-        check_same("mask", how["mask"], mask_of, masks.read(how["mask"], size, how["feather"]))
-    if weights_hash(how["model"]) != weights:
-        raise SettingError(
-            f"expected {how['model']} with the weights the film was made with, this installation has others"
-        )
-    dtype = recipe.get("versions", {}).get("dtype", "auto")
-    if "between" in recipe:
-        from .between import animate_between
-
-        last, last_of = film.pop("last"), film.pop("last_sha256")
-        check_same("last picture", last, last_of, load_painting(last))
-        made = animate_between(painting, last, prompt, out, on_progress=on_progress, dtype=dtype, **film, **how)
-    else:
-        made = animate_long(painting, prompt, out, on_progress=on_progress, dtype=dtype, **film, **how)
-    if made.recipe["proxy_sha256"] != proxy_of:
-        made.warnings.append(f"the proxy {how['proxy']!r} came out otherwise than when the film was made")
-    changed = [n for n, v in versions().items() if recipe.get("versions", {}).get(n) != v]
-    if changed:
-        made.warnings.append(f"other versions than the film was made with ({', '.join(changed)}): bytes may differ")
-    return made
+def masks_of(regions: Iterable[Any]) -> list[Any]:
+    """The masks of regions in whichever form they are, where these are files."""
+    given = (told.region(one) if isinstance(one, str) else one for one in regions)
+    return [getattr(one, "mask", None) for one in given]
 
 
-def _known(name: str) -> None:
-    method(name)
+def fits(painting: Any, frames: int, how: dict[str, Any]) -> bool:
+    """Whether this machine can denoise the whole film as one clip. Asked before the model is loaded."""
+    from .. import memory
+
+    picture = resized(load_painting(painting), how.get("size", "native"))
+    device = chosen_device(how.get("device", "auto"))
+    paths = 1 if named_proxy(how.get("proxy", "auto")) == "none" else 2
+    found = memory.plan(
+        how.get("model", "miniature"), device, how.get("dtype", "auto"), (picture.shape[1], picture.shape[0]), frames,
+        paths=paths, allow_smaller=how.get("allow_smaller", False), model_size=how.get("model_size"),
+    )  # fmt: skip
+    return found.fits
 
 
 def shoot(
@@ -168,8 +124,10 @@ def shoot(
     kept = Folder(work_folder(film.path), film.recipe, fresh)
     if kept.resumed:
         film.resumed = len(list(kept.place.glob("window_*.safetensors")))
-        film.warnings.append(f"going on from {film.resumed} finished windows")
+        done = f"{film.resumed} finished windows" if film.resumed else "the steps that were taken"
+        film.warnings.append(f"going on from {done}")
     try:
+        spare_partial(partial(film.path), film.recipe, fresh)
         _shoot(stage, tiles, name, settings, film, kept, report)
     except BaseException:
         kept.leave()
@@ -231,8 +189,9 @@ def dreamt(
             yield frame
 
     rng = torch.Generator().manual_seed(stage.shot.seed)
-    pieces = method(name)(
-        stage.prior, stage.shot, stage.proxy, tiles.total, rng, settings, kept or Forgets(), count
+    pieces = dream(
+        name, stage.prior, stage.shot, stage.proxy, tiles.total, rng, settings, kept or Forgets(), count,
+        stage.recipe.get("compose", "together"),
     )  # fmt: skip
     while True:
         start, busy = time.perf_counter(), time.process_time()
@@ -254,6 +213,7 @@ def evaluations(tiles: Tiling, name: str, settings: Settings, stage: Stage) -> i
     head = 0
     if shot.distil > 0:
         head = len(vsds_levels(stage.prior.levels(shot, steps), shot.distil, shot.distil_evaluations))
+    once = head + steps * (1 if name == "freenoise" and freenoise.inside(stage.prior, tiles, settings) else tiles.count)
     if name == "phased":
-        return head + steps + (tiles.count - 1) * (steps - shared_steps(settings.gamma, steps))
-    return head + steps * tiles.count
+        once = head + steps + (tiles.count - 1) * (steps - shared_steps(settings.gamma, steps))
+    return once * layers(shot, stage.recipe.get("compose", "together"))

@@ -11,7 +11,7 @@ from torch import Generator
 from ..errors import SettingError
 from ..priors.protocol import VideoPrior
 from ..shot import Shot
-from .base import Kept, OnCall, Piece, Settings
+from .base import Below, Kept, OnCall, Piece, Settings
 from .continuation import continuation
 from .freenoise import freenoise
 from .phased import phased
@@ -23,11 +23,12 @@ class Method(Protocol):
 
     def __call__(
         self, prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, total: int, rng: Generator,
-        settings: Settings = ..., kept: Kept | None = None, on_call: OnCall = ...,
+        settings: Settings = ..., kept: Kept | None = None, on_call: OnCall = ..., below: Below | None = None,
     ) -> Iterator[Piece]:  # fmt: skip
         """A film of `total` frames. `shot.frames` is not looked at: a window has the frames `settings` says.
 
-        `kept`: where finished windows are kept, and found when the film was begun before. Raises `SettingError`.
+        `kept`: where what is finished is kept, and found when the film was begun before; `below`: the film so far, where
+        this is a region of it. Raises `SettingError`.
         """
         ...
 

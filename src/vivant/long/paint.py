@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol, cast
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ..controls.regions import idle, laid_over, moving, part
 from ..priors.protocol import VideoPrior
 from ..process import Video
 from ..render.colour import anchor
@@ -71,12 +73,11 @@ class PictureFilm:
 
 
 class Frozen:
-    """A painter whose frames keep the painting's own pixels outside the motion mask."""
+    """A painter whose frames keep the painting's own pixels where nothing may move."""
 
-    def __init__(self, painter: Painter, tiles: Tiling) -> None:
-        self.painter, self.painting = painter, tiles.shot.painting
-        assert tiles.shot.controls.mask is not None
-        self.weights = feather(tiles.shot.controls.mask)
+    def __init__(self, painter: Painter, painting: Frame, free: np.ndarray) -> None:
+        """`free`: (H, W) in [0, 1], 1 moves."""
+        self.painter, self.painting, self.weights = painter, painting, feather(free)
 
     def go_on(self, x: Video, lead: int) -> int:
         """See `Painter`."""
@@ -88,9 +89,37 @@ class Frozen:
             yield freeze(frame, self.painting, self.weights)
 
 
+class Regions:
+    """A film of displacements with regions: each painted by its own words and strength, over the whole picture's."""
+
+    def __init__(self, prior: Any, tiles: Tiling) -> None:
+        """`prior`: one that paints films itself."""
+        self.shot = tiles.shot
+        shots = [part(tiles.shot, region) for region in tiles.shot.regions]
+        self.still = idle(tiles.shot)
+        below = [] if self.still else [replace(tiles.shot, regions=())]
+        self.reels: list[Painter] = [prior.reel(shot, tiles.total) for shot in below + shots]
+        self.count = 0
+
+    def go_on(self, x: Video, lead: int) -> int:
+        """See `Painter`."""
+        counts = [reel.go_on(x, lead) for reel in self.reels]
+        self.count = counts[0]
+        return self.count
+
+    def frames(self) -> Iterator[Frame]:
+        """See `Painter`."""
+        streams: list[Iterable[Frame]] = [reel.frames() for reel in self.reels]
+        whole = itertools.repeat(self.shot.painting, self.count) if self.still else streams.pop(0)
+        yield from laid_over(whole, streams, self.shot)
+
+
 def painter(prior: VideoPrior, tiles: Tiling) -> Painter:
     """Who paints this film: the prior itself where its latents are displacements."""
-    own: Painter = (
-        getattr(prior, "reel")(tiles.shot, tiles.total) if tiles.moves else PictureFilm(prior, tiles)  # noqa: B009
-    )
-    return own if tiles.shot.controls.mask is None else Frozen(own, tiles)
+    own: Painter
+    if not tiles.moves:
+        own = PictureFilm(prior, tiles)
+    else:
+        own = Regions(prior, tiles) if tiles.shot.regions else cast(Any, prior).reel(tiles.shot, tiles.total)
+    free = moving(tiles.shot)
+    return own if free is None else Frozen(own, tiles.shot.painting, free)

@@ -16,6 +16,7 @@ from ..priors.protocol import Denoiser, VideoPrior
 from ..process import Level, Prediction, Video, diffuse
 from ..shot import Shot
 from .base import (
+    Below,
     Forgets,
     Kept,
     OnCall,
@@ -24,6 +25,7 @@ from .base import (
     base_seed,
     child,
     held,
+    home,
     joined,
     noised,
     solver,
@@ -81,6 +83,7 @@ def recorded(denoise: Denoiser, step: int, into: dict[str, Tensor]) -> Denoiser:
 def phased(
     prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, total: int, rng: Generator,
     settings: Settings = Settings(), kept: Kept | None = None, on_call: OnCall = lambda level: None,
+    below: Below | None = None,
 ) -> Iterator[Piece]:  # fmt: skip
     """The first clip in full; later clips share its steps up to M and resample the rest (eq. 9). See `methods.Method`.
 
@@ -93,14 +96,15 @@ def phased(
     shot, base = tiles.shot, base_seed(rng)
     levels = prior.levels(shot, shot.steps)
     shared = shared_steps(settings.gamma, len(levels) - 1)
-    denoise = watched(prior.bind([shot], child(base, -1)), on_call)
+    bound = watched(prior.bind([shot], child(base, -1)), on_call)
     first: dict[str, Tensor] = {}
     places = order(max(tiles.count - 1, 1), tiles.length, child(base, -2))
 
     def make(k: int, before: Video | None) -> Video:
         own = child(base, k)
+        denoise = bound if below is None else below.around(bound, k)
         if before is None:
-            start = distilled(prior, shot, proxy, child(base, -1), on_call)
+            start = distilled(prior if below is None else below.beneath(prior), shot, proxy, child(base, -1), on_call)
             z = noised(prior, start, levels[0], own)
             x = solver(prior)(recorded(denoise, shared, first), z, levels, own)
             if "x0" not in first:  # γ = 1: nothing is left to resample
@@ -108,7 +112,7 @@ def phased(
             kept.put("first", first)
             return x
         if not first:
-            first.update(kept.get("first") or {})
+            first.update({name: v.to(home(prior)) for name, v in (kept.get("first") or {}).items()})
         head = None if tiles.moves else before[:, :, -tiles.overlap :].to(first["x0"])
         x = first["x0"] if head is None else anchored(first["x0"], head)
         if shared >= len(levels) - 1:
@@ -116,5 +120,5 @@ def phased(
         z = diffuse(x, rescheduled(first["n"], places[k - 1], settings.omega, own), levels[shared])
         return joined(solver(prior, whole=False)(held(denoise, head), z, levels[shared:], own), head)
 
-    for k, x in enumerate(windows(kept, tiles.count, make)):
+    for k, x in enumerate(windows(kept, tiles.count, make, home(prior))):
         yield Piece(x, tiles.overlap if k else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,13 +10,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 from torch import Tensor
 
-from ..errors import OutputError
-from ..render.export import MARK
+from ..errors import InputError, OutputError
+from ..render.export import MARK, read_recipe
 
 
 def join(parts: Sequence[Path], path: Path, recipe: str = "{}", audio: Path | None = None) -> Path:
@@ -87,27 +88,37 @@ def _lay(audio: Path, film: Any, sound: Any, seconds: Fraction) -> None:
 
 
 class Folder:
-    """Where a film's finished windows wait until it is whole. A folder of another recipe is emptied."""
+    """Where a film's finished windows wait until it is whole, so that the same command goes on from them.
+
+    What a run of another recipe left there is not touched: it is refused, unless it is to begin anew.
+    """
 
     def __init__(self, place: Path, recipe: Mapping[str, Any], fresh: bool = False) -> None:
-        """`fresh`: begin anew in any case. Raises `OutputError` when the folder cannot be made."""
+        """`fresh`: begin anew in any case. Raises `OutputError` when the folder cannot be made, or is another run's."""
         self.place = place
         text = json.dumps(recipe, sort_keys=True)
         self.hash = hashlib.sha256(text.encode()).hexdigest()
         mark = place / "recipe.json"
+        self.lock = _locked(mark)
+        known = _read(mark)
+        begun = any(place.rglob("*.safetensors"))
+        self.resumed = known.get("sha256") == self.hash and not fresh and begun
+        if begun and not self.resumed and not fresh:
+            self._unlock()
+            raise OutputError(
+                f"expected {place} to be of this very film, it is of another that was stopped "
+                f"({differs(known.get('recipe'), json.loads(text))}); give another -o, or --fresh to begin anew"
+            )
         try:
-            known = json.loads(mark.read_text()).get("sha256") if mark.is_file() else None
-        except (ValueError, AttributeError):
-            known = None
-        self.resumed = known == self.hash and not fresh and any(place.rglob("*.safetensors"))
-        try:
-            if place.exists() and not self.resumed:
-                shutil.rmtree(place)
-            place.mkdir(exist_ok=True)
             if not self.resumed:
+                self._unlock()
+                if place.exists():
+                    shutil.rmtree(place)
+                place.mkdir()
                 part = place / ".recipe"
                 part.write_text(json.dumps({"sha256": self.hash, "recipe": recipe}))
                 os.replace(part, mark)
+                self.lock = _locked(mark)
         except OSError as error:
             raise OutputError(f"could not make the work folder {place}: {error.strerror or error}") from error
 
@@ -142,9 +153,81 @@ class Folder:
 
     def leave(self) -> None:
         """The work was given up: what nothing can be gone on from is not left behind."""
+        self._unlock()
         if not any(self.place.rglob("*.safetensors")):
             self.remove()
 
     def remove(self) -> None:
         """The film is whole: nothing is left of its parts."""
+        self._unlock()
         shutil.rmtree(self.place, ignore_errors=True)
+
+    def _unlock(self) -> None:
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
+
+def differs(before: Any, now: Mapping[str, Any]) -> str:
+    """In what two recipes differ, in a few names."""
+    if not isinstance(before, dict):
+        return "its recipe cannot be read"
+    names: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        one, other = before.get(key), now.get(key)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += [inner for inner in sorted(one.keys() | other.keys()) if one.get(inner) != other.get(inner)]
+        elif not key.endswith("_sha256"):
+            names.append(key)
+    return f"another {', '.join(names[:4])}" if names else "other pictures"
+
+
+def spare_partial(path: Path, recipe: Mapping[str, Any], fresh: bool) -> None:
+    """Refuse to write over the unfinished film of another run. Raises `OutputError`."""
+    if fresh or not path.exists():
+        return
+    try:
+        same = read_recipe(path) == json.loads(json.dumps(recipe))
+    except InputError:
+        same = False
+    if not same:
+        raise OutputError(
+            f"expected {path} to be this film as far as it is, it is another; move it away, give another -o, or --fresh"
+        )
+
+
+def known_recipe(place: Path) -> dict[str, Any]:
+    """The recipe of the film that was begun in a folder; empty where there is none."""
+    found = _read(place / "recipe.json").get("recipe")
+    return found if isinstance(found, dict) else {}
+
+
+def _read(mark: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(mark.read_text()) if mark.is_file() else {}
+    except (ValueError, OSError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _locked(mark: Path) -> IO[str] | None:
+    """Held while the film is being made, let go by the system when the process ends. Raises `OutputError`."""
+    if not mark.is_file():
+        return None
+    try:
+        import fcntl
+    except ImportError:  # another system: two runs of one film are not told apart there
+        return None
+    file = mark.open()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return None  # a file system without locks
+        raise OutputError(
+            f"expected no other run that writes this film, {mark.parent} is one's just now; wait for it"
+        ) from None
+    return file

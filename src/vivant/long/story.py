@@ -28,7 +28,8 @@ import yaml
 
 from ..controls import mask as masks
 from ..controls.shotfile import _Wrong, plain, written
-from ..errors import InputError, SettingError
+from ..errors import InputError
+from . import hand
 
 TRANSITIONS = ("cut", "dissolve", "fade")
 FILM = ("title", "fps", "size", "audio", "font", "shots", "dissolve")
@@ -39,7 +40,7 @@ HOW: dict[str, type | tuple[type, ...]] = {
     "distil": (int, float),
 }  # fmt: skip
 """settings of the film that a shot may have for itself"""
-SHOT = ("painting", "prompt", "seconds", "transition", "title", "last", "mask", *HOW)
+SHOT = ("painting", "prompt", "seconds", "transition", "title", "last", "mask", *hand.NAMES, *HOW)
 LONGEST = 3600.0
 
 
@@ -58,6 +59,8 @@ class StoryShot:
     mask: str | None = None
     """as `controls.mask` has it, paths absolute"""
     how: dict[str, Any] = field(default_factory=dict)
+    hand: dict[str, Any] = field(default_factory=dict)
+    """feather, arrows and regions, as `hand.read` gives them"""
 
 
 @dataclass(frozen=True)
@@ -225,12 +228,13 @@ class _Reader:
                 raise self.wrong(at, "expected a painting (or a title alone, for a card), got none; add painting: FILE")
             return StoryShot(at, seconds, transition, title=title)
         prompt = str(data.get("prompt") or "").strip()
-        if not prompt:
+        if not prompt and not data.get("regions"):
             raise self.wrong(lines.get("prompt", at), "expected a prompt that says what moves, got none")
         painting, last = (self.file(data, k, "a picture") for k in ("painting", "last"))
         mask = self.mask(data)
         own = {k: self.typed(data, k, kind) for k, kind in HOW.items() if k in data}
-        return StoryShot(at, seconds, transition, painting, prompt, title, last, mask, shared | own)
+        told = hand.read(data, self)
+        return StoryShot(at, seconds, transition, painting, prompt, title, last, mask, shared | own, told)
 
     def keys(self, data: dict[Any, Any], known: tuple[str, ...]) -> None:
         """Refuse words that mean nothing here."""
@@ -289,10 +293,3 @@ class _Reader:
             ) from None
         if not found:
             raise self.wrong(line, f"expected a sound at {path}, it holds none")
-
-
-def dump(shots: list[dict[str, Any]], **film: Any) -> str:
-    """A script in YAML."""
-    if not shots:
-        raise SettingError("expected at least one shot, got none")
-    return yaml.safe_dump({**film, "shots": shots}, sort_keys=False, allow_unicode=True)

@@ -17,12 +17,14 @@ from ..images import load_painting, resized
 from ..recipe import fits, picture_hash, versions
 from ..shot import Controls, Shot
 from ..stage import Progress, prepare, silent
+from . import freenoise, hand
 from .base import Settings, tiling
 from .between import bridge, load_last
 from .cards import card, entering, fitted, leaving, shown
 from .film import Film, dreamt, partial, work_folder
+from .film import fits as fits_in_memory
 from .methods import JOINT, method
-from .segments import Folder, join
+from .segments import Folder, join, spare_partial
 from .story import LONGEST, Story, StoryShot, read
 
 
@@ -41,7 +43,7 @@ def tell(
     if out.suffix.lower() != ".mp4":
         raise SettingError(f"expected a film that ends in .mp4, got {out.name!r}")
     story = script if isinstance(script, Story) else read(script)
-    spare(out, story.audio, *(p for s in story.shots for p in (s.painting, s.last, s.mask)))
+    spare(out, story.audio, *(p for s in story.shots for p in (s.painting, s.last, s.mask, *hand.files(s.hand))))
     judge(story)
     report = on_progress or silent
     start = time.perf_counter()
@@ -56,6 +58,7 @@ def tell(
     if kept.resumed:
         film.warnings.append("going on from the finished shots")
     try:
+        spare_partial(partial(out), recipe, fresh)
         _tell(story, film, kept, size, report)
     except BaseException:
         kept.leave()
@@ -127,6 +130,8 @@ def retell(recipe: dict[str, Any], out: Path, on_progress: Progress | None = Non
                     raise ValueError(name)
         if not (1 <= story.fps <= 120 and shots and all(0.1 <= shot.seconds <= LONGEST for shot in shots)):
             raise ValueError("fps or seconds")
+        for shot in shots:
+            hand.given(shot.hand), hand.files(shot.hand)
         known = recipe["pictures"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -191,9 +196,10 @@ def _frames(
         last, said = (None, None) if shot.last is None else load_last(str(shot.last), picture)
         if last is not None:
             how["proxy"] = "none"
+        room = name != "freenoise" or fits_in_memory(str(shot.painting), count, {**how, "size": story.size})
         stage = prepare(
             str(shot.painting), shot.prompt, size=story.size, fps=story.fps, mask=shot.mask, last=last, loaded=loaded,
-            frames=count if last is not None else settings.window, progress=report, **how,
+            frames=count if last is not None else settings.window, progress=report, **hand.given(shot.hand), **how,
         )  # fmt: skip
         notes = stage.notes + ([said] if said else [])
         if last is not None:
@@ -203,13 +209,20 @@ def _frames(
             yield from stretched(clip, one.frames, count)
             return
         tiles = tiling(stage.prior, stage.shot, count, settings, name in JOINT)
+        if name == "freenoise":
+            settings, told = freenoise.settled(stage.prior, tiles, settings, room)
+            notes += told
     except InputError as error:
         raise type(error)(f"{where}: {error}") from None
     film.warnings += [f"{where}: {note}" for note in notes]
     one = Film(film.path, count, story.fps, tiles.count)
     shelf = Folder(kept.place / f"shot_{shot.line:05d}", stage.recipe | {"frames": count, "method": name})
-    for _, paint in dreamt(stage, tiles, name, settings, one, shelf, report):
-        yield from paint()
+    try:
+        for _, paint in dreamt(stage, tiles, name, settings, one, shelf, report):
+            yield from paint()
+    except BaseException:
+        shelf.leave()
+        raise
     film.evaluations += one.evaluations
     shelf.remove()
 

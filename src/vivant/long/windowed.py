@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +17,9 @@ from ..priors.combine import watched
 from ..priors.protocol import Denoiser, VideoPrior
 from ..process import Level, Prediction, Video, diffuse
 from ..shot import Shot
-from .base import Forgets, Kept, OnCall, Piece, Settings, Tiling, base_seed, child, solver, tiling
+from .attention import fused_over_time
+from .base import Below, Forgets, Kept, OnCall, Piece, Settings, Tiling, base_seed, child, home, solver, tiling
+from .state import solved
 
 Windows = Float[Tensor, "K C L h w"]
 
@@ -82,29 +86,47 @@ def pieces(x: Windows, tiles: Tiling, weights: Float[Tensor, "K L"]) -> Iterator
 
 def joint(
     prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, tiles: Tiling, noise: Video | None,
-    weights: Float[Tensor, "K L"], base: int, kept: Kept, on_call: OnCall,
+    weights: Float[Tensor, "K L"], base: int, kept: Kept, on_call: OnCall, below: Below | None = None,
+    inside: bool = False,
 ) -> Iterator[Piece]:  # fmt: skip
-    """All windows at once, from one long noise (1, C, N, h, w) that is white where None; they finish together."""
-    shot = tiles.shot
+    """All windows at once, from one long noise (1, C, N, h, w) that is white where None; they finish together.
+
+    `inside`: the film is denoised as one clip, its windows fused within the network's attention over time.
+    """
+    shot, device = tiles.shot, home(prior)
     found = kept.get("film")
     if found is None:
-        levels = prior.levels(shot, shot.steps)
-        start = distilled(prior, shot, proxy, child(base, -1), on_call)
-        own = child(base, 0)
-        if noise is None:
-            noise = white(start.new_zeros(1, start.shape[1], tiles.latents, *start.shape[3:]), own)
-        clean = agreed(start.repeat(tiles.count, 1, 1, 1, 1), tiles, weights)
-        z = diffuse(clean, cut(noise.to(start), tiles), levels[0])
-        denoise = together(watched(prior.bind([shot], child(base, -1)), on_call), tiles, weights)
-        found = {"x": solver(prior, whole=False)(denoise, z, levels, own)}
+        levels, own = prior.levels(shot, shot.steps), child(base, 0)
+
+        def begin() -> Video:
+            lower = prior if below is None else below.beneath(prior)
+            start = distilled(lower, shot, proxy, child(base, -1), on_call)
+            long = noise
+            if long is None:
+                long = white(start.new_zeros(1, start.shape[1], tiles.latents, *start.shape[3:]), own)
+            clean = start.repeat(tiles.count, 1, 1, 1, 1)
+            if inside:
+                return diffuse(laid(clean, tiles, weights), long.to(start), levels[0])
+            return diffuse(agreed(clean, tiles, weights), cut(long.to(start), tiles), levels[0])
+
+        solve = solver(prior, whole=False)
+        one = replace(shot, frames=tiles.whole) if inside else shot
+        bound = watched(prior.bind([one], child(base, -1)), on_call)
+        denoise = bound if inside else together(bound, tiles, weights)
+        if below is not None:
+            denoise = below.everywhere(denoise, tiles, inside)
+        with fused_over_time(prior, tiles.latents, tiles.length, tiles.stride) if inside else nullcontext():
+            found = {"x": solved(solve, denoise, begin, levels, own, kept, device)}
         kept.put("film", found)
-    yield from pieces(found["x"], tiles, weights)
+    x = found["x"].to(device)
+    yield from pieces(cut(x, tiles) if inside else x, tiles, weights)
 
 
 def windowed(
     prior: VideoPrior, shot: Shot, proxy: np.ndarray | None, total: int, rng: Generator,
     settings: Settings = Settings(), kept: Kept | None = None, on_call: OnCall = lambda level: None,
+    below: Below | None = None,
 ) -> Iterator[Piece]:  # fmt: skip
     """Gen-L-Video: at every step the mean of all windows that cover a frame (its eq. 6). See `methods.Method`."""
     tiles, base = tiling(prior, shot, total, settings, joint=True), base_seed(rng)
-    yield from joint(prior, shot, proxy, tiles, None, even(tiles), base, kept or Forgets(), on_call)
+    yield from joint(prior, shot, proxy, tiles, None, even(tiles), base, kept or Forgets(), on_call, below)

@@ -67,7 +67,7 @@ def plan(
             elif strange:
                 missing[model, row.label] = f"`vivant.animate` takes no {', '.join(strange)} here"
             elif maker in PROXIES and not PROXIES[maker].present:
-                missing[model, row.label] = f"the proxy maker {maker} is not here ({PROXIES[maker].hub})"
+                missing[model, row.label] = f"the proxy maker {maker} is not here: vivant pull {maker}"
             else:
                 folder = out / "clips" / safe(model) / row.folder
                 for case in cases:

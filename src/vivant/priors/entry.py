@@ -1,4 +1,4 @@
-"""One row of the list of base models: what a model is, what it needs, where its files lie."""
+"""One row of the lists of base models and proxy makers: what it is, what it needs, where its files lie."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SEE_PAGE = "see the model page"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row of `vivant models`.
+IN_PACKAGE = "in the package"
 
-    `params`: numbers in each network, by part; `cell`: numbers alive at once in the denoiser for each latent position
-    of one clip and guidance branch, measured at full size without storage; `size`: (width, height) it generates at,
-    None for the painting's own; `weights`: for each file that must be there, its possible names, the preferred first;
-    `hashed`: how many of those the weights' hash is taken over.
+
+@dataclass(frozen=True)
+class Source:
+    """What is downloaded, or comes with the package: what it is, under which licence, where it comes from and lies.
+
+    `weights`: for each file that must be there, its possible names, the preferred first; `hashed`: how many of those the
+    weights' hash is taken over.
     """
 
     name: str
@@ -40,9 +41,9 @@ class Entry:
     source: str
     licence: str
     territory: str
-    load: Load = field(repr=False)
     folder: Path | None = None
-    """where its files lie; None: `models_folder()/name`"""
+    """where its files lie; None: `models_folder()/under/name`"""
+    under: str = ""
     hub: str | None = None
     revision: str | None = None
     url: str | None = None
@@ -54,23 +55,11 @@ class Entry:
     """None: not known before the server is asked"""
     weights: tuple[tuple[str, ...], ...] = ()
     hashed: int = 1
-    params: Mapping[str, int] = field(default_factory=dict)
-    cell: float | None = None
-    size: tuple[int, int] | None = None
-    frames: int = 16
-    steps: int = 50
-    distil_evaluations: int | None = None
-    branches: int = 2
-    decode_frames: int = 4
-    """frames that its decoder takes at once when memory is no concern"""
-    dtypes: tuple[str, ...] = tuple(DTYPES)
-    alone: tuple[int, int] | None = None
-    """for a model that works on the painting itself: bytes of the process, and bytes more for each pixel; measured"""
 
     @property
     def place(self) -> Path:
         """The folder of its files."""
-        return self.folder or models_folder() / self.name
+        return self.folder or models_folder() / self.under / self.name
 
     def files(self) -> list[Path]:
         """The files the weights' hash is taken over, as far as they are there."""
@@ -83,14 +72,53 @@ class Entry:
     @property
     def present(self) -> bool:
         """Whether all its weights are on this machine."""
-        return bool(self.weights) and len(self._found()) == len(self.weights)
+        return bool(self.weights or self.source == IN_PACKAGE) and len(self._found()) == len(self.weights)
 
     @property
     def download(self) -> str:
         """How much is to download, in words."""
         if self.hub is None and self.url is None:
-            return "nothing: in the package" if self.source == "in the package" else "nothing: a folder of yours"
+            return "nothing: in the package" if self.source == IN_PACKAGE else "nothing: a folder of yours"
         return gigabytes(self.download_bytes) if self.download_bytes else SEE_PAGE
+
+    def facts(self) -> dict[str, str]:
+        """What a list says of it, in words."""
+        return {
+            "does": self.does, "paper": self.paper, "from": self.source, "licence": self.licence,
+            "territory": self.territory, "download": self.download,
+        }  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "name": self.name, "present": self.present, "does": self.does, "paper": self.paper, "source": self.source,
+            "licence": self.licence, "territory": self.territory, "folder": str(self.place),
+            "download_bytes": self.download_bytes, "download": self.download,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry(Source):
+    """One row of `vivant models`: a base model.
+
+    `params`: numbers in each network, by part; `cell`: numbers alive at once in the denoiser for each latent position
+    of one clip and guidance branch, measured at full size without storage; `size`: (width, height) it generates at,
+    None for the painting's own.
+    """
+
+    load: Load = field(repr=False, kw_only=True)
+    params: Mapping[str, int] = field(default_factory=dict)
+    cell: float | None = None
+    size: tuple[int, int] | None = None
+    frames: int = 16
+    steps: int = 50
+    distil_evaluations: int | None = None
+    branches: int = 2
+    decode_frames: int = 4
+    """frames that its decoder takes at once when memory is no concern"""
+    dtypes: tuple[str, ...] = tuple(DTYPES)
+    alone: tuple[int, int] | None = None
+    """for a model that works on the painting itself: bytes of the process, and bytes more for each pixel; measured"""
 
     def memory_bytes(self, dtype: str | None = None) -> int | None:
         """Bytes at its own size and length in a precision (its usual one on a GPU); None when nothing is known."""
@@ -112,12 +140,14 @@ class Entry:
         clip = f"{self.size[0]}x{self.size[1]}" if self.size else "1920x1080"
         return f"{', '.join(words)}, for {self.frames} frames at {clip}"
 
+    def facts(self) -> dict[str, str]:
+        """With the memory it takes."""
+        return super().facts() | {"memory": self.memory}
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {
-            "name": self.name, "present": self.present, "does": self.does, "paper": self.paper, "source": self.source,
-            "licence": self.licence, "territory": self.territory, "folder": str(self.place),
-            "download_bytes": self.download_bytes, "download": self.download, "memory": self.memory,
+        return super().as_dict() | {
+            "memory": self.memory,
             "memory_bytes": {d: self.memory_bytes(d) for d in self.dtypes} if self.params else {},
             "parameters": sum(self.params.values()) or None, "size": list(self.size) if self.size else None,
             "frames": self.frames, "steps": self.steps,

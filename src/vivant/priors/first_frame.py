@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..errors import SettingError, WeightsError
+from ..errors import WeightsError
 from ..guidance import combine
-from ..process import Form, Level, Prediction, Video, scheduler_levels
+from ..process import Form, Level, Prediction, Video
 from ..shot import Shot
 from .folder import first_line
 from .frames2d import encode, latent_mask
+from .once import Once
 
 SCHEDULE = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr",
@@ -27,7 +28,7 @@ STREAM = 0x1A7E27
 
 
 def sampled_latents(
-    vae: Any, shots: Sequence[Shot], size: tuple[int, int], rng: Generator
+    vae: Any, shots: Sequence[Shot], size: tuple[int, int], once: Once, rng: Generator
 ) -> Float[Tensor, "B C 1 h w"]:
     """Each painting's latent, sampled from the VAE's posterior as in the models' training.
 
@@ -35,7 +36,7 @@ def sampled_latents(
     pin the same frame, whatever was drawn between them, and a clip must not depend on its company. `rng` stays put.
     """
     seed = rng.initial_seed() ^ STREAM
-    return torch.cat([encode(vae, [shot], size, Generator().manual_seed(seed)) for shot in shots])
+    return torch.cat([encode(vae, [shot], size, once, Generator().manual_seed(seed)) for shot in shots])
 
 
 def pinned(first: Float[Tensor, "B C 1 h w"], z: Video, rest: Prediction, level: Level) -> Prediction:
@@ -89,14 +90,6 @@ def form_of(schedule: Any) -> Form:
     if form not in ("epsilon", "v_prediction", "sample"):
         raise WeightsError(f"expected a scheduler that predicts epsilon, v_prediction or sample, got {form!r}")
     return form
-
-
-def ddim_levels(schedule: Any, steps: int, name: str) -> list[Level]:
-    """`steps` levels at the schedule's own spacing, from the noisiest on, then (1, 0, 0)."""
-    most = schedule.config.num_train_timesteps - 1
-    if not 1 <= steps <= most:
-        raise SettingError(f"expected between 1 and {most} steps for {name}, got {steps}")
-    return scheduler_levels(schedule, steps)
 
 
 def level_at(schedule: Any, t: int) -> Level:

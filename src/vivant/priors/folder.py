@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from .winograd import fast
 
 REDOWNLOAD = "download the folder again"
 DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -28,8 +30,50 @@ FILES = {
 }
 """The weight files of each network, the preferred one first."""
 
+Net = TypeVar("Net", bound=nn.Module)
+
 OLD_VAE_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """How VAEs saved before diffusers 0.15 call the projections of their one attention layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(Generic[Net]):
+    """A loaded folder, in eval mode on one device; `scheduler` is a saved noise schedule's configuration or {}.
+
+    `over_time`: whether the VAE decodes several frames of a clip with an eye on each other.
+    """
+
+    unet: Net
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: Mapping[str, Any]
+    over_time: bool = False
+
+
+def whole(
+    folder: Path | str, title: str, make: Callable[[dict[str, Any]], Net], device: torch.device | str,
+    dtype: torch.dtype, optional: Callable[[str], bool] = lambda key: False, scheduler: bool = True,
+) -> Parts[Net]:  # fmt: skip
+    """The parts of the folder that `title` was released as; the temporal decoder where there is one.
+
+    `make`: the network of its config.json; `scheduler`: whether one must be there. Raises `WeightsError` on the first
+    thing that is missing, damaged or of another shape.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise WeightsError(f"expected a folder of {title} weights at {root}, found none; download it first")
+    saved = root / "scheduler" / "scheduler_config.json"
+    over_time = (root / "vae_temporal_decoder").is_dir()
+    vae, decoder = ("vae_temporal_decoder", temporal_autoencoder) if over_time else ("vae", autoencoder)
+    return Parts(
+        unet=network(root / "unet", make, dtype, optional).to(device),
+        vae=network(root / vae, decoder, dtype).to(device),
+        text_encoder=network(root / "text_encoder", clip_text, dtype).to(device),
+        tokenizer=tokenizer(root / "tokenizer"),
+        scheduler=read_json(saved) if scheduler or saved.is_file() else {},
+        over_time=over_time,
+    )
 
 
 def network(
@@ -47,12 +91,13 @@ def network(
     except Exception as error:
         raise WeightsError(f"{folder / 'config.json'} describes no {folder.name}: {first_line(error)}") from None
     state = _renamed(read_state(path), net)
-    fill(net, {key: value for key, value in state.items() if key in net.state_dict() or not optional(key)}, path, dtype)
+    known = net.state_dict().keys()
+    fill(net, {key: value for key, value in state.items() if key in known or not optional(key)}, path, dtype)
     for name, buffer in net.named_buffers():
         if buffer.is_meta:  # CLIP counts its positions in a buffer that no checkpoint holds
             owner, _, leaf = name.rpartition(".")
             net.get_submodule(owner).register_buffer(leaf, torch.arange(buffer.numel()).view(buffer.shape), False)
-    return net.eval().requires_grad_(False)
+    return fast(net.eval().requires_grad_(False))
 
 
 def autoencoder(config: dict[str, Any]) -> nn.Module:
@@ -60,6 +105,13 @@ def autoencoder(config: dict[str, Any]) -> nn.Module:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL.from_config(config)
+
+
+def temporal_autoencoder(config: dict[str, Any]) -> nn.Module:
+    """The image VAE with the temporal decoder of Stable Video Diffusion."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    return AutoencoderKLTemporalDecoder.from_config(config)
 
 
 def clip_text(config: dict[str, Any]) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Generator, Tensor
 
 from ..process import Video
 from ..shot import Shot
+from .once import Once
 
 MULTIPLE = 8
 """Sides are rounded to multiples of this many pixels."""
@@ -34,16 +36,23 @@ def pixels(shot: Shot, size: tuple[int, int]) -> Float[Tensor, "1 3 H W"]:
 
 @torch.no_grad()
 def encode(
-    vae: Any, shots: Sequence[Shot], size: tuple[int, int], rng: Generator | None = None
+    vae: Any, shots: Sequence[Shot], size: tuple[int, int], once: Once, rng: Generator | None = None
 ) -> Float[Tensor, "B C 1 h w"]:
-    """Each painting's scaled latent, float32: the mode of the posterior, or a sample of it when `rng` is given."""
+    """Each painting's scaled latent, float32: the mode of the posterior, or a sample of it when `rng` is given.
+
+    The posterior is computed `once`, the sample drawn every time.
+    """
+
+    def spread(picture: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = vae.encode(picture).latent_dist
+        return posterior.mean.float(), posterior.std.float()
+
     out = []
     for shot in shots:
-        posterior = vae.encode(pixels(shot, size).to(vae.device, vae.dtype)).latent_dist
-        z = posterior.mean.float()
+        picture = pixels(shot, size).to(vae.device, vae.dtype)
+        z, std = once(partial(spread, picture), "latent", picture, by=vae)
         if rng is not None:
-            noise = torch.randn(z.shape, generator=rng, device=rng.device)
-            z = z + posterior.std.float() * noise.to(z)
+            z = z + std * torch.randn(z.shape, generator=rng, device=rng.device).to(z)
         out.append(z * vae.config.scaling_factor)
     return torch.cat(out)[:, :, None]
 

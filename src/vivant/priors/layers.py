@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
 import torch
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ..process import Video
+from . import winograd
+
+Net = TypeVar("Net", bound=nn.Module)
+Config = TypeVar("Config")
+
+TOKENS = 512
+"""Tokens that a feed-forward takes at once on a CPU: what lies between its layers, 8 times as wide, stays in the cache."""
 
 
 class Attention(nn.Module):
@@ -42,16 +55,69 @@ class Attention(nn.Module):
         return self.attend(self.split(q), self.split(k), self.split(v))
 
 
-class TimeConv(nn.Conv3d):
-    """A (3, 1, 1) convolution over time, computed as a 2-D one over (time, place): every backend has a fast kernel for it."""
+class TimeConv(winograd.Keeping, nn.Conv3d):
+    """A (3, 1, 1) convolution over time: by points where that wins, else as a 2-D one over (time, place), for which every
+    backend has a fast kernel."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, (3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, x: Float[Tensor, "B C L h w"]) -> Float[Tensor, "B C L h w"]:
         """Same shape."""
+        if winograd.applies(self, x):
+            m = winograd.fewest(x.shape[2])
+            size, places = (m + 2) * self.in_channels * self.out_channels, x.shape[0] * x.shape[3] * x.shape[4]
+            return winograd.time_conv(
+                x, winograd.transformed(self, winograd.line_weight, m, size, places), self.bias, m
+            )
         flat = nn.functional.conv2d(x.flatten(3), self.weight.squeeze(-1), self.bias, padding=(1, 0))
         return flat.unflatten(3, x.shape[3:])
+
+
+class OneTextAClip:
+    """Processor of a diffusers cross-attention: the words of a clip are projected once, not once a frame."""
+
+    def __call__(
+        self, attn: Any, x: Float[Tensor, "BL N C"], encoder_hidden_states: Float[Tensor, "B S D"],
+        attention_mask: None = None, count: int | None = None,
+    ) -> Float[Tensor, "BL N C"]:  # fmt: skip
+        """All frames of a clip ask its words as one long sequence; frames of a clip follow each other in `x`, `count` of them."""
+        text = encoder_hidden_states
+        asks = attn.to_q(x).view(text.shape[0], -1, x.shape[-1])
+        q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (asks, attn.to_k(text), attn.to_v(text)))
+        out = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale)
+        return attn.to_out[0](out.transpose(1, 2).reshape(x.shape))
+
+
+class InPieces(FeedForward):
+    """diffusers' gated feed-forward, some tokens after the others on a CPU."""
+
+    def forward(self, hidden_states: Float[Tensor, "*n c"], *args: Any, **kwargs: Any) -> Float[Tensor, "*n c"]:
+        """Same shape."""
+        if not winograd.inferring(hidden_states):
+            return super().forward(hidden_states, *args, **kwargs)
+        flat = hidden_states.flatten(0, -2)
+        out = torch.empty(len(flat), self.net[-1].out_features, dtype=flat.dtype)  # type: ignore[call-overload]
+        for part, to in zip(flat.split(TOKENS), out.split(TOKENS), strict=True):
+            value, gate = self.net[0].proj(part).chunk(2, dim=-1)  # type: ignore[operator, union-attr]
+            to.copy_(self.net[-1](value.mul_(nn.functional.gelu(gate))))
+        return out.view(*hidden_states.shape[:-1], -1)
+
+
+def fast(net: Net) -> Net:
+    """Let a network do on a CPU what costs less there: convolutions by points, feed-forwards in pieces; returns it.
+
+    Layers become subclasses of what they were: names, shapes and values of the weights stay.
+    """
+    for module in net.modules():
+        if type(module) is FeedForward and type(module.net[0]) is GEGLU and len(module.net) == 3:
+            module.__class__ = InPieces
+    return winograd.fast(net)
+
+
+def together(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A hook before a linear layer: with channels that do not lie together it would go token by token."""
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 def frequencies(width: int, device: torch.device | None = None) -> Float[Tensor, " half"]:
@@ -100,3 +166,33 @@ def heads_of(heads: int | tuple[int, ...], widths: tuple[int, ...]) -> tuple[int
     if len(each) != len(widths) or any(width % count for width, count in zip(widths, each, strict=True)):
         raise ValueError(f"expected numbers of heads that divide the widths {widths}, got {each}")
     return each
+
+
+def project(layer: nn.Linear | nn.Conv2d, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
+    """A linear layer, or a 1×1 convolution as one."""
+    return nn.functional.linear(x, layer.weight.flatten(1), layer.bias)
+
+
+def read_config(kind: type[Config], record: Mapping[str, Any], only: Mapping[str, Any] | None = None) -> Config:
+    """A network's dataclass from a parsed `config.json`: what is absent or null is as released, what it lacks is left out.
+
+    `only`: entries that may be absent, null or this. Raises `ValueError` for any other value of theirs.
+    """
+    for name, value in (only or {}).items():
+        if record.get(name) not in (None, value):
+            raise ValueError(f"expected {name} {value!r}, got {record[name]!r}")
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known and v is not None}
+    )
+
+
+def check_widths(config: Any, groups: int) -> None:
+    """Raises `ValueError` unless a configuration has a down and an up block a width, and widths that groups divide."""
+    widths, down, up = config.block_out_channels, config.down_block_types, config.up_block_types
+    if not widths or len(down) != len(widths) or len(up) != len(widths):
+        raise ValueError(
+            f"expected as many down and up blocks as widths, got {len(down)} down, {len(up)} up and {len(widths)} widths"
+        )
+    if any(width % groups for width in widths):
+        raise ValueError(f"expected widths in multiples of {groups}, got {widths}")

@@ -99,7 +99,7 @@ def _crafter(variant: str, repository: str, size: tuple[int, int], does: str) ->
     name = f"dynamicrafter_{'interp' if variant == '512_interp' else variant}"
     return Entry(
         name, does, "DynamiCrafter (Xing et al., ECCV 2024, arXiv 2310.12190)", f"huggingface.co/Doubiiu/{repository}",
-        CRAFTER_LICENCE, "no stated limits, non-commercial", _dynamicrafter(name, variant), hub=f"Doubiiu/{repository}",
+        CRAFTER_LICENCE, "no stated limits, non-commercial", load=_dynamicrafter(name, variant), hub=f"Doubiiu/{repository}",
         fetch=("model.ckpt", "README.md", "LICENSE"), download_bytes=10_440_000_000,
         borrow=WORDS, weights=(("model.safetensors", "model.ckpt"), ("tokenizer/vocab.json", "tokenizer/tokenizer.json")),
         params=CRAFTER_PARAMS, cell=10_500, size=size,
@@ -111,7 +111,7 @@ REGISTRY: dict[str, Entry] = {
     for e in (
         Entry(
             "miniature", "motion fields from words; the painting itself is carried along; offline, on a CPU",
-            "this project", "in the package", "Apache-2.0", "no limits", _miniature,
+            "this project", "in the package", "Apache-2.0", "no limits", load=_miniature,
             folder=Path(__file__).parent / "miniature", weights=(("miniature.safetensors",), ("text.safetensors",)),
             hashed=2, params={"networks": 3_000_000}, frames=72, steps=16, dtypes=("float32",),
             alone=(360_000_000, 100), distil_evaluations=2,
@@ -121,7 +121,7 @@ REGISTRY: dict[str, Entry] = {
             "AnimateAnything (Dai et al., 2023, arXiv 2311.12886)",
             "github.com/alibaba/animate-anything: animate_anything_512_v1.02.tar",
             "MIT (code); weights built on ModelScope text-to-video, CC-BY-NC 4.0", "no stated limits, non-commercial",
-            _animate_anything,
+            load=_animate_anything,
             url="https://cloudbook-public-production.oss-cn-shanghai.aliyuncs.com/animation/animate_anything_512_v1.02.tar",
             weights=(UNET, VAE, TEXT), params={"unet": 1_413_401_540, "text_encoder": CLIP_H, "vae": SD_VAE},
             cell=11_300, size=(512, 512), steps=25,
@@ -129,7 +129,7 @@ REGISTRY: dict[str, Entry] = {
         Entry(
             "consisti2v", "image animation that keeps to the first frame; layout and brightness held by FrameInit",
             "ConsistI2V (Ren et al., TMLR 2024, arXiv 2402.04324)", "huggingface.co/TIGER-Lab/ConsistI2V",
-            "MIT (code and weights)", "no stated limits", _consisti2v, hub="TIGER-Lab/ConsistI2V",
+            "MIT (code and weights)", "no stated limits", load=_consisti2v, hub="TIGER-Lab/ConsistI2V",
             fetch=("model_index.json", "README.md", "scheduler/*", "text_encoder/*", "tokenizer/*", "unet/*", "vae/*"),
             download_bytes=6_700_000_000, weights=(UNET, VAE, TEXT),
             params={"unet": 1_249_975_241, "text_encoder": CLIP_H, "vae": SD_VAE}, cell=8_600, size=(256, 256),
@@ -137,7 +137,7 @@ REGISTRY: dict[str, Entry] = {
         Entry(
             "cinemo", "smooth motion learnt as residuals; motion intensity as a number",
             "Cinemo (Ma et al., CVPR 2025, arXiv 2407.15642)", "huggingface.co/maxin-cn/Cinemo",
-            "Apache-2.0 (code and weights)", "no stated limits", _cinemo, hub="maxin-cn/Cinemo",
+            "Apache-2.0 (code and weights)", "no stated limits", load=_cinemo, hub="maxin-cn/Cinemo",
             fetch=("model_index.json", "README.md", "scheduler/*", "text_encoder/*", "tokenizer/*", "unet/*",
                    "vae_temporal_decoder/*"),
             download_bytes=4_530_000_000, weights=(UNET, _saved("vae_temporal_decoder", *SAVED) + VAE, TEXT),
@@ -152,7 +152,7 @@ REGISTRY: dict[str, Entry] = {
             "svd_flow", "follows arrows; knows pictures, no words; its motion layers are trained with `vivant train svd-flow`",
             "Controllable Longer Image Animation (Wang et al., 2024, arXiv 2405.17306) on Stable Video Diffusion",
             "huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt; motion.safetensors of your own training",
-            SEE_PAGE, SEE_PAGE, _svd_flow, hub="stabilityai/stable-video-diffusion-img2vid-xt",
+            SEE_PAGE, SEE_PAGE, load=_svd_flow, hub="stabilityai/stable-video-diffusion-img2vid-xt",
             fetch=("model_index.json", "README.md", "LICENSE.md", "scheduler/*", "feature_extractor/*", "*/config.json",
                    "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
                    "image_encoder/model.safetensors"),
@@ -192,7 +192,7 @@ def _hub(name: str) -> Entry:
     base = Entry(
         name, "an image-to-video pipeline of diffusers", SEE_PAGE, f"huggingface.co/{repository}", SEE_PAGE,
         next((words for piece, words in TERRITORY.items() if piece in repository.lower()), SEE_PAGE),
-        _pipeline(str(place) if place else name), folder=place or pulled, hub=repository, revision=revision or None,
+        load=_pipeline(str(place) if place else name), folder=place or pulled, hub=repository, revision=revision or None,
     )  # fmt: skip
     return _described(base) if place else base
 
@@ -216,7 +216,7 @@ def _local(name: str) -> Entry:
     return _described(
         Entry(
             name, "an image-to-video pipeline of diffusers", SEE_PAGE, str(place), SEE_PAGE, SEE_PAGE,
-            _pipeline(str(place)), folder=place,
+            load=_pipeline(str(place)), folder=place,
         )
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,31 +12,18 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import SettingError, WeightsError
-from ..priors.registry import models_folder
+from ..priors.entry import IN_PACKAGE, Source
 
 if TYPE_CHECKING:
     from .protocol import ProxyMaker
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One maker. `hub`: where its folder comes from; it lies under `proxy/NAME` in the models' folder."""
+class Entry(Source):
+    """One maker. It lies under `proxy/NAME` in the models' folder."""
 
-    name: str
-    does: str
-    hub: str
-    licence: str
-    load: Callable[[Path, str], ProxyMaker]
-
-    @property
-    def folder(self) -> Path:
-        """Where its weights are looked for."""
-        return models_folder() / "proxy" / self.name
-
-    @property
-    def present(self) -> bool:
-        """Whether it can be used here."""
-        return self.name == "embedded" or (self.folder / "model_index.json").is_file()
+    under: str = "proxy"
+    load: Callable[[Path, str], ProxyMaker] = field(repr=False, kw_only=True)
 
 
 def _embedded(folder: Path, device: str) -> ProxyMaker:
@@ -69,26 +56,60 @@ def _edit(folder: Path, device: str) -> ProxyMaker:
     return Editor.from_folder(folder, device, _dtype(device))
 
 
+def _part(name: str, file: str = "diffusion_pytorch_model") -> tuple[str, str]:
+    return f"{name}/config.json", f"{name}/{file}.safetensors"
+
+
+ABOUT = ("model_index.json", "README.md", "scheduler/*")
+UNET, VAE, TEXT, TEXT_2 = _part("unet"), _part("vae"), _part("text_encoder", "model"), _part("text_encoder_2", "model")
+CHECKER = (*_part("safety_checker", "model"), "feature_extractor/*")
+"""The files of a pipeline's parts; repositories hold them in half precision and as pickles besides."""
+
+WHOLE = (("model_index.json",),)
+"""It is fetched last: a folder that has it has everything."""
+
+PREDICTOR = "noise_predictor_sd_turbo_v5"
+
 PROXIES: dict[str, Entry] = {
     e.name: e
     for e in (
-        Entry("embedded", "a cleaned, clarified rendering; offline", "in the package", "Apache-2.0", _embedded),
         Entry(
-            "refiner", "SDXL refiner, image to image by the prompt", "stabilityai/stable-diffusion-xl-refiner-1.0",
-            "CreativeML Open RAIL++-M", _refiner,
+            "embedded", "a cleaned, clarified rendering; offline", "this project", IN_PACKAGE, "Apache-2.0", "no limits",
+            load=_embedded,
         ),
         Entry(
-            "masactrl", "redraws the painting by the prompt from its own keys and values",
-            "a Stable Diffusion 1.4/1.5 or SDXL folder", "CreativeML Open RAIL-M", _masactrl,
+            "refiner", "SDXL's refiner, image to image by the sentence",
+            "SDXL (Podell et al., ICLR 2024, arXiv 2307.01952) as SDEdit (Meng et al., ICLR 2022)",
+            "huggingface.co/stabilityai/stable-diffusion-xl-refiner-1.0", "CreativeML Open RAIL++-M", "no stated limits",
+            hub="stabilityai/stable-diffusion-xl-refiner-1.0",
+            fetch=(*ABOUT, "LICENSE.md", "tokenizer_2/*", *TEXT_2, *UNET, *VAE), download_bytes=12_200_000_000,
+            weights=WHOLE, load=_refiner,
         ),
         Entry(
-            "invsr", "super-resolution by noise inversion on SD-Turbo", "stabilityai/sd-turbo with OAOA/InvSR's noise predictor",
-            "S-Lab 1.0 and Stability AI: non-commercial", _invsr,
+            "masactrl", "redraws the painting by the sentence from its own keys and values",
+            "MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465) on Stable Diffusion 1.4",
+            "huggingface.co/CompVis/stable-diffusion-v1-4; a Stable Diffusion 1.5 or SDXL folder serves too",
+            "CreativeML Open RAIL-M", "no stated limits", hub="CompVis/stable-diffusion-v1-4",
+            fetch=(*ABOUT, "tokenizer/*", *TEXT, *UNET, *VAE, *CHECKER), download_bytes=5_480_000_000,
+            weights=WHOLE, load=_masactrl,
         ),
         Entry(
-            "edit", "an instruct editor: FLUX Kontext, Qwen-Image-Edit, InstructPix2Pix",
-            "black-forest-labs/FLUX.1-Kontext-dev, Qwen/Qwen-Image-Edit, timbrooks/instruct-pix2pix",
-            "FLUX non-commercial; Apache-2.0; MIT", _edit,
+            "invsr", "super-resolution by noise inversion, one to five steps",
+            "InvSR (Yue et al., CVPR 2025, arXiv 2412.09013) on SD-Turbo",
+            "huggingface.co/stabilityai/sd-turbo with the noise predictor of huggingface.co/OAOA/InvSR",
+            "S-Lab 1.0 (predictor) and Stability AI's community licence (SD-Turbo): non-commercial", "no stated limits",
+            hub="stabilityai/sd-turbo", fetch=(*ABOUT, "LICENSE*", "tokenizer/*", *TEXT, *UNET, *VAE),
+            borrow=(("OAOA/InvSR", "", (f"{PREDICTOR}.pth",)),), download_bytes=5_310_000_000,
+            weights=(*WHOLE, (f"{PREDICTOR}.safetensors", f"{PREDICTOR}.pth")),
+            load=_invsr,
+        ),
+        Entry(
+            "edit", "an instruct editor told to show the scene a moment later",
+            "InstructPix2Pix (Brooks et al., CVPR 2023, arXiv 2211.09800)",
+            "huggingface.co/timbrooks/instruct-pix2pix; a FLUX Kontext or Qwen-Image-Edit folder serves too", "MIT",
+            "no stated limits", hub="timbrooks/instruct-pix2pix",
+            fetch=(*ABOUT, "tokenizer/*", *TEXT, *UNET, *VAE, *CHECKER), download_bytes=5_480_000_000,
+            weights=WHOLE, load=_edit,
         ),
     )
 }  # fmt: skip
@@ -114,9 +135,10 @@ def make(
     entry = PROXIES[chosen(name, model)]
     if not entry.present:
         raise WeightsError(
-            f"expected {entry.name}'s folder at {entry.folder}, found none; fetch it from {entry.hub} ({entry.licence})"
+            f"expected the weights of the proxy maker {entry.name} at {entry.place}, found none or not all; "
+            f"run `vivant pull {entry.name}` ({entry.licence})"
         )
-    return _loaded(entry.name, entry.folder, device)(painting, prompt, torch.Generator().manual_seed(seed))
+    return _loaded(entry.name, entry.place, device)(painting, prompt, torch.Generator().manual_seed(seed))
 
 
 @lru_cache(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..controls.arrows import field, motion_fields, strength
+from ..controls.arrows import motion_fields, strength
+from ..controls.refine import field
 from ..controls.steer import played
 from ..data.scenes import Scene
 from ..errors import DependencyError, SettingError
@@ -21,8 +23,10 @@ from ..flow import flow as dis
 from ..priors.svd_flow.adapter import per_frame
 from .refine import told
 
-PLAIN = 0.5
-"""how often scenes are told as arrows' dense field in place of their exact motion: what inference has"""
+PLAIN = 0.25
+"""how often scenes are told by arrows' refined field in place of their exact motion: what inference has"""
+FARTHEST = 0.2
+"""how far, as a share of the sides, `carried` carries a picture over a clip"""
 
 
 class Clip(NamedTuple):
@@ -34,11 +38,11 @@ class Clip(NamedTuple):
 
 
 def of_scene(scene: Scene, frames: int, cells: tuple[int, int], rng: np.random.Generator, plain: float = PLAIN) -> Clip:
-    """A scene as it moves; its motion exact, or (with chance `plain`) as its arrows' dense field tells it."""
+    """A scene as it moves; its motion exact, or (with chance `plain`) as its arrows' field tells it."""
     pictures = played(scene.picture, scene.field, frames)
     arrows = told(scene, rng)
     if arrows and rng.random() < plain:
-        fields = per_frame(motion_fields(field(arrows, cells), frames))
+        fields = per_frame(motion_fields(field(arrows, cells, scene.picture), frames))
     else:
         path = np.concatenate([np.zeros_like(scene.field[:1, :2]), scene.field[:, :2]])
         at = np.linspace(0, len(path) - 1, frames)
@@ -47,6 +51,20 @@ def of_scene(scene: Scene, frames: int, cells: tuple[int, int], rng: np.random.G
         moved = -np.diff(now, axis=0)  # backward displacement grows against the way
         fields = per_frame(np.stack([_cells(f.transpose(1, 2, 0) * cells, cells) for f in moved]))
     return _clip(np.stack(pictures), fields)
+
+
+def carried(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene's picture carried as a whole along a smooth field drawn at random.
+
+    In a scene a third of the paint moves, most of it slowly. Where all of it does, every cell tells what a field means.
+    """
+    turn, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1) * FARTHEST
+    bends = rng.normal((np.cos(turn), np.sin(turn)), 0.35, (3, 3, 2))
+    way = far * cv2.resize(bends.astype(np.float32), scene.field.shape[:1:-1], interpolation=cv2.INTER_CUBIC)
+    times = np.linspace(0, 1, len(scene.field) + 1, dtype=np.float32)[1:]
+    fields = np.zeros_like(scene.field)
+    fields[:, :2] = -times.reshape(-1, 1, 1, 1) * way.transpose(2, 0, 1)
+    return replace(scene, field=fields)
 
 
 def of_videos(

@@ -165,13 +165,18 @@ def _file(source: str | Path, recipe: str) -> dict[str, Any]:
                      if p.stem.startswith(recipe.replace("-", "_"))]  # fmt: skip
             raise SettingError(f"expected a YAML file or one of {', '.join(sorted(names))}, got {str(source)!r}")
     try:
-        record = yaml.safe_load(path.read_text("utf-8")) or {}
+        record = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise SettingError(f"expected a configuration at {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"expected YAML in {path}, got {' '.join(str(error).split())[:160]}") from None
+    if record is None or record == {}:  # all defaults would be a long training that nobody asked for
+        raise SettingError(
+            f"expected keys and values in {path}, the file is empty; write what is to be trained, or --config tiny"
+        )
     if not isinstance(record, dict):
-        raise SettingError(f"expected keys and values in {path}, got a {type(record).__name__}")
+        found = "a list" if isinstance(record, list) else repr(record)[:40]
+        raise SettingError(f"expected keys and values in {path}, got {found}")
     return record
 
 
@@ -255,7 +260,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         try:  # YAML reads 1e-4, which has no point, as a word
             return float(value)
         except ValueError:
-            pass
+            pass  # a word that is no number: refused with the others at the end
     if hint is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
     if hint is Path and isinstance(value, str):

@@ -69,14 +69,26 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def accelerator_of(settings: Loop) -> Any:
+def processes(settings: Loop) -> Any:
+    """The processes of a training (accelerate's `PartialState`), met here where `accelerate launch` started several.
+
+    Raises `DependencyError` without accelerate.
+    """
     try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState, PartialState
+        from accelerate import PartialState
     except ImportError:
         raise DependencyError(
             "expected the package accelerate, which training runs on; pip install 'vivant[train]'"
         ) from None
+    return PartialState(cpu=settings.device == "cpu")
+
+
+def accelerator_of(settings: Loop) -> Any:
+    """accelerate's `Accelerator` for a device and precision. Raises `DependencyError` without the package."""
+    processes(settings)
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(
             reset_partial_state=True
@@ -87,6 +99,7 @@ def accelerator_of(settings: Loop) -> Any:
 
 
 def optimiser_of(weights: list[nn.Parameter], settings: Loop) -> torch.optim.Optimizer:
+    """AdamW, or bitsandbytes' with eight-bit moments. Raises `DependencyError` where that cannot be used."""
     kind: Any
     if settings.optimiser == "adamw8bit":
         try:

@@ -141,11 +141,12 @@ class Feed:
         if not len(clips):
             raise InputError("expected clips to train on, found none; look at the filters and at data.source")
         self.clips, self.start, self.workers = clips, start, workers
-        self.order = Batches(clips, batch // world, rank=rank, world=world)  # type: ignore[arg-type]
+        # All processes plan whole batches and take their own part, so that a step is the same clips for any number of them.
+        self.order, self.part = Batches(clips, batch), slice(rank * batch // world, (rank + 1) * batch // world)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[list[Example]]:
         loader: Any = DataLoader(
-            self.clips, batch_sampler=_From(self.order, self.start), num_workers=self.workers, collate_fn=list,  # type: ignore[arg-type]
+            self.clips, batch_sampler=_From(self.order, self.start, self.part), num_workers=self.workers, collate_fn=list,  # type: ignore[arg-type]
             worker_init_fn=_alone if self.workers else None, persistent_workers=self.workers > 0,
             generator=Generator(),
         )  # fmt: skip
@@ -158,14 +159,14 @@ class Feed:
 class _From:
     """The batch sampler: plans of one epoch after another, from a step on."""
 
-    def __init__(self, order: Batches, start: int) -> None:
-        self.order, self.start = order, start
+    def __init__(self, order: Batches, start: int, part: slice) -> None:
+        self.order, self.start, self.part = order, start, part
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         count = len(self.order.plan(0))
         epoch, step = divmod(self.start, count)
         while True:
-            yield from self.order.plan(epoch)[step:]
+            yield from (chunk[self.part] for chunk in self.order.plan(epoch)[step:])
             epoch, step = epoch + 1, 0
 
 

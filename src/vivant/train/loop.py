@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,7 +25,7 @@ from .engine import Encoded, Recipe, Report, accelerator_of, only_trained, optim
 from .feed import Clips, Example, Feed, generator
 from .keeper import Keeper
 from .logs import Log, Silent
-from .state import Average, fingerprint, prune, states
+from .state import Average, belongs, fingerprint, prune, states, step_of
 
 EVALUATION = 2_000_000_011
 
@@ -63,9 +64,7 @@ class _Run:
             raise SettingError(f"expected a batch that {world} processes share evenly, got {settings.batch}")
         self.share = settings.batch // world
         self.micro = min(settings.micro or self.share, self.share)
-        for name, parameter in recipe.net.named_parameters():
-            parameter.requires_grad_(recipe.trains(name))
-        trained = {name: p for name, p in recipe.net.named_parameters() if p.requires_grad}
+        trained = {n: p for n, p in recipe.net.named_parameters() if p.requires_grad_(recipe.trains(n)).requires_grad}
         if not trained:
             raise SettingError("expected weights to train, the pattern chooses none; look at model.trained")
         if settings.checkpointing:
@@ -81,7 +80,7 @@ class _Run:
         self.average = Average(self.accelerator.unwrap_model(net), settings.average)
         self.accelerator.register_save_state_pre_hook(only_trained)
         self.keeper = Keeper(recipe, self.accelerator, self.net, self.average, out, plain, fingerprint(trained))
-        self.step, self.best, self.notes = 0, dict[str, float](), list[str]()
+        self.step, self.best, self.notes, self.unproven = 0, dict[str, float](), list[str](), False
         self.log: Log = Silent()
 
     @property
@@ -90,11 +89,7 @@ class _Run:
 
     def begin(self, resume: bool) -> None:
         """The newest state, or a folder of one's own."""
-        found = states(self.out)
-        if found and not resume:
-            raise SettingError(
-                f"expected a new folder, {self.out} holds a training; add --resume or choose another --out"
-            )
+        found = belongs(self.out, self.recipe.name, resume)
         if resume and not found:
             self.say(f"no whole state in {self.out} yet: it begins at the first step")
         if self.main:
@@ -103,6 +98,7 @@ class _Run:
         if found:
             run, differing = self.keeper.load(found[-1])
             self.step, self.best, self.notes = int(run["step"]), dict(run.get("best") or {}), differing
+            self.unproven = True
             for line in differing:
                 self.say(f"not the run it was, so its losses will differ: {line}")
         if self.main:
@@ -114,8 +110,7 @@ class _Run:
         s, accelerator = self.settings, self.accelerator
         feed = Feed(clips, s.batch, s.seed, self.step, workers, accelerator.process_index, accelerator.num_processes)
         stream, begun, waited, sums = iter(feed), time.perf_counter(), 0.0, dict[str, float]()
-        first = since = self.step
-        ticked, wait_ticked = begun, 0.0
+        first, since, ticked, wait_ticked = self.step, self.step, begun, 0.0
         self.net.train()
         while self.step < s.steps and not self._late(begun):
             start = time.perf_counter()
@@ -124,6 +119,7 @@ class _Run:
             for name, value in self._step(examples).items():
                 sums[name] = sums.get(name, 0.0) + value
             self.step += 1
+            self._prune()  # with the last state's weights the losses were finite: older ones may go
             if self.step % s.log_every == 0 or self.step == s.steps:
                 now, count = time.perf_counter(), self.step - since
                 row = {name: value / count for name, value in sums.items()}
@@ -142,6 +138,7 @@ class _Run:
                 self._save()
         if not (self.out / "states" / f"step-{self.step:07d}").is_dir():
             self._save()
+        self._prune()
         seconds = time.perf_counter() - begun
         metrics = self._judge(held_out) if held_out is not None else {}
         self.keeper.export("last", self._said())
@@ -193,10 +190,11 @@ class _Run:
     def _backward(self, examples: list[Example]) -> dict[str, Tensor]:
         """(share,) numbers of the step's clips by name; their gradients are in the weights."""
         rank, found = self.accelerator.process_index, dict[str, list[Tensor]]()
+        before = rank * self.share  # a clip draws by its place in the whole batch, whichever process has it
         places = list(range(0, len(examples), self.micro))
         for first in places:
             piece = examples[first : first + self.micro]
-            rngs = [generator(self.settings.seed, self.step, rank, first + i) for i in range(len(piece))]
+            rngs = [generator(self.settings.seed, self.step, 0, before + first + i) for i in range(len(piece))]
             batch = self._encoded(piece, rngs)
             with nullcontext() if first == places[-1] else self.accelerator.no_sync(self.net):
                 with self.accelerator.autocast(), seeded(self.settings.seed, self.step, rank, first):
@@ -220,10 +218,12 @@ class _Run:
         for value in parts.values():
             bad |= ~torch.isfinite(value.cpu())
         keys = [e["key"] for e, wrong in zip(examples, bad.tolist(), strict=True) if wrong or not bool(bad.any())]
-        last = states(self.out)
+        found = states(self.out)
+        if self.unproven and bool(bad.all()) and len(found) > 1 and step_of(found[-1]) == self.step:
+            shutil.rmtree(found.pop(), ignore_errors=True)  # it was written after the step that broke the weights
         raise ModelError(
             f"expected finite {what}, got others at step {self.step + 1}, in the batch of {', '.join(map(str, keys))}; "
-            f"the last good state is {last[-1] if last else 'not written yet'}; lower loop.rate or leave these clips out"
+            f"the last good state is {found[-1] if found else 'not written yet'}; lower loop.rate or leave these clips out"
         )
 
     def _weights(self) -> list[nn.Parameter]:
@@ -237,7 +237,7 @@ class _Run:
         return s.rate * rise
 
     def _late(self, begun: float) -> bool:
-        late = self.settings.minutes is not None and time.perf_counter() - begun > 60 * self.settings.minutes
+        late = time.perf_counter() - begun > 60 * (self.settings.minutes or math.inf)
         if self.accelerator.num_processes == 1:
             return late
         # Clocks differ: the first process decides for all.
@@ -290,6 +290,11 @@ class _Run:
 
     def _save(self) -> None:
         self.keeper.save(self.step, self._said())
-        if self.main:
+        self.accelerator.wait_for_everyone()  # until it has its name
+        self.unproven = True
+
+    def _prune(self) -> None:
+        """Leave as many states as are asked for, now that the newest is known to be good."""
+        if self.unproven and self.main:
             prune(self.out, self.settings.keep)
-        self.accelerator.wait_for_everyone()
+        self.unproven = False

@@ -24,6 +24,9 @@ from ..priors.miniature import text
 from ..priors.miniature.net import Config, MotionUNet, PictureReader, conditions
 from ..priors.miniature.weights import SCALE, load_networks, save_networks
 
+STATE, SAVED = "state.pt", 1000
+"""what a run goes on from, and after how many steps it is written"""
+
 
 class Scenes(IterableDataset[tuple[Tensor, ...]]):
     """Endless scenes as tensors; every worker draws its own."""
@@ -75,17 +78,23 @@ def as_tensors(scene: Scene, rng: np.random.Generator) -> tuple[Tensor, ...]:
 
 
 def losses(
-    reader: PictureReader, motion: MotionUNet, batch: tuple[Tensor, ...], rng: torch.Generator
+    reader: PictureReader, motion: MotionUNet, batch: tuple[Tensor, ...], rng: torch.Generator, only: str | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(reading loss, motion loss, share of cells read right) of a batch; noise levels uniform on the cosine clock."""
+    """(reading loss, motion loss, share of cells read right) of a batch; noise levels uniform on the cosine clock.
+
+    `only`: "reader" (the motion loss is 0) or "motion" (the reader takes no gradient), where one network learns alone.
+    """
     picture, labels, field, told, mask, arrows, strength = batch
     b = picture.shape[0]
     truth = F.one_hot(labels, len(SUBJECTS)).permute(0, 3, 1, 2).float()
     truth = F.avg_pool2d(truth, truth.shape[-1] // 32)
-    scores = reader(picture)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and only != "motion"):
+        scores = reader(picture)
     balance = (truth.mean((0, 2, 3)) + 0.002) ** -0.25
     read = -(truth * F.log_softmax(scores, 1) * balance.view(1, -1, 1, 1)).sum(1).mean()
     right = (scores.argmax(1) == truth.argmax(1)).float().mean()
+    if only == "reader":
+        return read, torch.zeros(()), right
     exact = (torch.rand(b, 1, 1, 1, generator=rng) < 0.4).float()
     where = exact * truth + (1 - exact) * scores.detach().softmax(1)
     t = torch.rand(b, generator=rng)
@@ -101,12 +110,15 @@ def losses(
 def main(
     steps: int = 20000, out: str = "runs/miniature", resume: str | None = None, seed: int = 0, threads: int = 2,
     minutes: float | None = None, batch: int = 16, workers: int = 1, rate: float = 6e-4, textures: str | None = None,
-    device: str = "cpu",
+    device: str = "cpu", only: str | None = None,
 ) -> Path:  # fmt: skip
     """Train (or go on training) and write `out`/miniature.safetensors (EMA), state.pt, log.csv and sample sheets.
 
-    `resume`: a state.pt (exact) or a .safetensors (weights only). Stops at `steps` or after `minutes`.
+    `resume`: a state.pt (exact) or a .safetensors (weights only). Stops at `steps` or after `minutes`. `only`: "reader" or
+    "motion" learns alone; the other network, its average too, stays as it is.
     """
+    if only not in (None, "reader", "motion"):
+        raise SettingError(f"expected --only reader or motion, got {only!r}")
     if steps < 1 or batch < 1:
         raise SettingError(f"expected at least one step and one clip, got steps={steps}, batch={batch}")
     torch.set_num_threads(threads)
@@ -125,6 +137,7 @@ def main(
     if resume and resume.endswith(".safetensors"):
         load_networks(reader, motion, Path(resume))
     average = [p.detach().clone() for p in params]
+    learns = [i for i, name in enumerate(names) if only is None or name.startswith(f"{only}.")]
     if resume and not resume.endswith(".safetensors"):
         try:
             state = torch.load(resume, weights_only=True, map_location=device)
@@ -144,22 +157,22 @@ def main(
     while step < steps and (minutes is None or time.time() - start < minutes * 60):
         _set_rate(optimiser, rate, step - done, step, steps, time.time() - start, minutes)
         items = tuple(x.to(device) for x in next(loader))
-        read, move, right = losses(reader, motion, items, rng)
-        total = 0.5 * read + move
+        read, move, right = losses(reader, motion, items, rng, only)
+        total = move if only == "motion" else 0.5 * read + move
         if not torch.isfinite(total):
-            raise WeightsError(f"the loss is not finite at step {step}; the last good state is {folder / 'state.pt'}")
+            raise WeightsError(f"the loss is not finite at step {step}; the last good state is {folder / STATE}")
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimiser.step()
         step += 1
         decay = min(0.999, (1 + step) / (10 + step))
-        torch._foreach_lerp_(average, [p.detach() for p in params], 1 - decay)
+        torch._foreach_lerp_([average[i] for i in learns], [params[i].detach() for i in learns], 1 - decay)
         sums += [read.item(), move.item(), right.item()]
         if step % 100 == 0:
             _log(log, [step, round(time.time() - start, 1), *(sums / 100).round(4).tolist()])
             sums[:] = 0
-        if step % 1000 == 0:
+        if step % SAVED == 0:
             _save(folder, reader, motion, params, names, average, optimiser, step)
     _save(folder, reader, motion, params, names, average, optimiser, step)
     return folder / "miniature.safetensors"
@@ -192,7 +205,7 @@ def _save(
         "step": step,
     }
     torch.save(state, folder / "state.tmp")
-    os.replace(folder / "state.tmp", folder / "state.pt")
+    os.replace(folder / "state.tmp", folder / STATE)
     save_networks(dict(zip(names, average, strict=True)), folder / "miniature.safetensors", {"step": str(step)})
     sheet(folder)
 

@@ -22,11 +22,14 @@ from ..controls.arrows import pointed
 from ..controls.refine import GRID, PICTURE, SEEN, Patches, Refiner, conditions
 from ..data.captions import SUBJECTS
 from ..data.scenes import Scene, sample
-from ..errors import SettingError, WeightsError
+from ..errors import WeightsError
 from ..shot import Arrow
+from . import asked
 
 L1_WEIGHT = 100.0
 """λ of pix2pix: the distance against the adversary"""
+LEAST = 0.005
+"""what goes farther than this share of the side moves"""
 HELD_OUT = 1_000_000_007
 SAVE_EVERY = 500
 
@@ -75,14 +78,14 @@ def batches(rng: np.random.Generator, size: int) -> Iterator[tuple[Tensor, Tenso
 def errors(net: Refiner, count: int, seed: int = 0) -> dict[str, float]:
     """Mean end-point error on held-out scenes, in % of the frame's side: of the dense, likened and refined fields, of rest.
 
-    "moving" and "still" tell what moves (over 0.5 % of the side) from what does not.
+    "moving" and "still" tell what moves (`LEAST`) from what does not.
     """
     drawn = pairs(np.random.default_rng([HELD_OUT, seed]))
     sums: dict[str, list[float]] = {}
     for _ in range(count):
         given, target, unit = next(drawn)
         truth = target * unit
-        moving = truth.norm(dim=0) > 0.005
+        moving = truth.norm(dim=0) > LEAST
         fields = {
             "dense": given[SEEN : SEEN + 2] * unit,
             "likened": given[SEEN + 2 : SEEN + 4] * unit,
@@ -106,12 +109,11 @@ def main(
 
     Stops at `steps` or after `minutes`. Returns the end-point errors on `scenes` held-out scenes.
     """
-    if steps < 1 or batch < 1 or (minutes is not None and minutes <= 0):
-        raise SettingError(f"expected steps, batch and minutes above 0, got {steps}, {batch}, {minutes}")
+    asked.numbers(steps, batch, minutes, rate, seed, threads)
+    folder = Path(out)
+    device = asked.places(folder, device, Path(resume) if resume else None)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     net, judge = Refiner().to(device), Patches().to(device)
     average = Refiner().to(device).requires_grad_(False)
     average.load_state_dict(net.state_dict())

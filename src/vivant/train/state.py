@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import OutputError, WeightsError
+from ..errors import OutputError, SettingError, WeightsError
 
 RUN = "run.json"
 AVERAGE = "average.safetensors"
@@ -50,7 +50,7 @@ def whole(target: Path) -> Iterator[Path]:
 def states(out: Path) -> list[Path]:
     """The whole states of a run, oldest first."""
     found = [p for p in (out / "states").glob("step-*") if re.fullmatch(r"step-\d+", p.name) and (p / RUN).is_file()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
 
 
 def prune(out: Path, keep: int) -> None:
@@ -67,7 +67,22 @@ def fingerprint(trained: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:12]
 
 
-def read_run(folder: Path, recipe: str, trained: str) -> dict[str, Any]:
+def step_of(state: Path) -> int:
+    """The step that a state's folder is named by."""
+    return int(state.name.removeprefix("step-"))
+
+
+def belongs(out: Path, recipe: str, resume: bool) -> list[Path]:
+    """The states of a folder that a training may use. Raises `SettingError` for those of another run, or of another recipe."""
+    found = states(out)
+    if found and not resume:
+        raise SettingError(f"expected a new folder, {out} holds a training; add --resume or choose another --out")
+    if found:
+        read_run(found[-1], recipe)
+    return found
+
+
+def read_run(folder: Path, recipe: str, trained: str | None = None) -> dict[str, Any]:
     """`run.json` of a state; raises `WeightsError` where it is another recipe's or trains other weights."""
     try:
         record = json.loads((folder / RUN).read_text("utf-8"))
@@ -78,7 +93,7 @@ def read_run(folder: Path, recipe: str, trained: str) -> dict[str, Any]:
         ) from None
     if found != recipe:
         raise WeightsError(f"expected a state of {recipe} at {folder}, got one of {found}; choose another --out")
-    if weights != trained:
+    if trained is not None and weights != trained:
         raise WeightsError(
             f"expected a state of the same trained weights at {folder}, got others (another stage, base or pattern); "
             "choose another --out"

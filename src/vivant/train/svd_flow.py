@@ -8,11 +8,12 @@ scenes, whose motion is known exactly, or a folder of videos, whose motion is es
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from ..errors import SettingError, WeightsError
 from ..priors.diffusers_i2v import from_pretrained
 from ..priors.svd_flow import weights
 from ..priors.svd_flow.net import MotionUNet, is_ours, is_temporal, with_static_camera
-from ..priors.svd_flow.tiny import tiny_pipeline, tiny_prior
-from .clips import Clip, of_scene, of_videos
+from ..priors.svd_flow.tiny import Residual, tiny_pipeline, tiny_prior
+from . import asked
+from .clips import Clip, carried, of_scene, of_videos
 
 SAVE_EVERY = 250
 LOG_EVERY = 50
@@ -36,6 +38,10 @@ MEAN, SPREAD = 0.7, 1.6
 """ln σ of the training levels (SVD, Blattmann et al. 2023, appendix)"""
 NUMBERS = (6.0, 127.0, 0.02)
 """fps - 1, motion id and noise on the painting, as the pipeline's own call has them"""
+NEAR = 1.5, 1.3
+"""the same for the small network: at lower levels the noisy clip shows its motion by itself"""
+CARRIED = 4800, 0.5
+"""The small network's first clips are pictures `carried` as a whole, and of the later ones this share: how many, what share."""
 DROP = 0.1
 """how often a clip's motion, its strength, its painting are withheld, each by itself"""
 
@@ -69,10 +75,9 @@ class Settings:
             raise SettingError(f"expected stage motion or camera, got {self.stage!r}")
         if self.flow not in ("dis", "raft"):
             raise SettingError(f"expected optical flow by dis or raft, got {self.flow!r}")
-        if self.steps < 1 or self.batch < 1 or (self.minutes is not None and self.minutes <= 0):
-            raise SettingError(
-                f"expected steps, batch, minutes above 0, got {self.steps}, {self.batch}, {self.minutes}"
-            )
+        asked.numbers(self.steps, self.batch, self.minutes, self.rate, self.seed, self.threads)
+        if self.evaluate < 0 or (self.evaluate and not self.tiny):
+            raise SettingError(f"expected --evaluate 0 or more, and with --tiny alone, got {self.evaluate}")
 
     @property
     def clip(self) -> tuple[int, int]:
@@ -82,40 +87,64 @@ class Settings:
     @property
     def learning_rate(self) -> float:
         """The paper's on a base."""
-        return self.rate or (1e-3 if self.tiny else 3e-5)
+        return self.rate or (2e-3 if self.tiny else 3e-5)
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """Mean and spread of ln σ."""
+        return NEAR if self.tiny else (MEAN, SPREAD)
 
 
-def clips(settings: Settings, cells: tuple[int, int], rng: np.random.Generator) -> Iterator[Clip]:
-    """The endless training clips. The camera's stage takes scenes that stand still too: what still is, it learns there."""
+def clips(settings: Settings, cells: tuple[int, int], rng: np.random.Generator, seen: int = 0) -> Iterator[Clip]:
+    """The endless training clips, `seen` of which were seen. The camera's stage takes scenes that stand still too: what still is, it learns there."""
     size, frames = settings.clip
     if settings.videos is not None:
         yield from of_videos(settings.videos, size, frames, cells, settings.flow, rng)
-    while True:
-        yield of_scene(sample(rng, size, still=None if settings.stage == "camera" else False), frames, cells, rng)
+    first, share = CARRIED if settings.tiny and settings.stage == "motion" else (0, 0.0)
+    for count in itertools.count(seen):
+        scene = sample(rng, size, still=None if settings.stage == "camera" else False)
+        if count < first or rng.random() < share:
+            yield of_scene(carried(scene, rng), frames, cells, rng, 0.0)
+        else:
+            yield of_scene(scene, frames, cells, rng)
 
 
 def loss(
     net: MotionUNet, latents: Float[Tensor, "B L C h w"], first: Float[Tensor, "B 1 C h w"], image: Float[Tensor, "B S D"],
     motion: Float[Tensor, "B L 2 h w"], amount: Float[Tensor, " B"], rng: torch.Generator, drop: float = DROP,
+    levels: tuple[float, float] = (MEAN, SPREAD), unseen: float = DROP,
 ) -> Tensor:  # fmt: skip
-    """SVD's training loss: |F - v|², v = a·ε - s·x0, at ln σ ~ N(0.7, 1.6²); EDM's weight for σ_data = 1 is 1 on F."""
+    """SVD's training loss: |F - v|², v = a·ε - s·x0, at ln σ ~ N(mean, spread²) of `levels`; EDM's weight for σ_data = 1 is 1 on F."""
     batch = len(latents)
 
     def draw(*shape: int, normal: bool = True) -> Tensor:
         made = torch.randn(shape, generator=rng) if normal else torch.rand(shape, generator=rng)
         return made.to(latents)
 
-    log_sigma = MEAN + SPREAD * draw(batch)
+    log_sigma = levels[0] + levels[1] * draw(batch)
     sigma = log_sigma.exp().view(-1, 1, 1, 1, 1)
     a = 1 / (1 + sigma**2).sqrt()
     s = sigma * a
     noise = draw(*latents.shape)
     heard = (draw(batch, 2, normal=False) > drop).to(latents)
-    seen = (draw(batch, normal=False) > drop).to(latents)
+    seen = (draw(batch, normal=False) >= unseen).to(latents)
     fed = torch.cat([a * latents + s * noise, (first * seen.view(-1, 1, 1, 1, 1)).expand_as(latents)], dim=2)
     numbers = torch.tensor(NUMBERS, device=latents.device).expand(batch, -1)
     out = net(fed, log_sigma / 4, image * seen.view(-1, 1, 1), numbers, motion, amount, heard)
     return (out - (a * noise - s * latents)).square().mean()
+
+
+def pace(taken: int, share: float) -> float:
+    """The factor on the learning rate after `taken` steps of this run: up over 100 steps, down to a twentieth at the end.
+
+    `share`: how much of the run is over, 0..1; the last 30 % of it go down.
+    """
+    return min(1.0, (taken + 1) / 100, max(0.05, (1 - share) / 0.3))
+
+
+def _share(settings: Settings, step: int, seconds: float) -> float:
+    by_time = seconds / (60 * settings.minutes) if settings.minutes else 0.0
+    return max(step / settings.steps, by_time)
 
 
 def main(settings: Settings) -> dict[str, Any]:
@@ -123,10 +152,10 @@ def main(settings: Settings) -> dict[str, Any]:
 
     Returns what was done and, with `evaluate`, the median end-point angle errors of arrows on held-out scenes.
     """
+    folder = settings.out
+    settings = replace(settings, device=asked.places(folder, settings.device, settings.resume, settings.videos))
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    folder = settings.out
-    folder.mkdir(parents=True, exist_ok=True)
     size, frames = settings.clip
     pipe = tiny_pipeline(frames) if settings.tiny else from_pretrained(settings.base or "", settings.device).pipe
     pipe.to(settings.device)
@@ -136,7 +165,8 @@ def main(settings: Settings) -> dict[str, Any]:
     average = {name: value.detach().clone() for name, value in trained.items()}
     done = _resumed(settings, trained, average, optimiser) if settings.resume else 0
     cell = pipe.vae_scale_factor
-    stream = clips(settings, (size // cell, size // cell), np.random.default_rng([settings.seed, done]))
+    cells, seen = (size // cell, size // cell), done * settings.batch
+    stream = clips(settings, cells, np.random.default_rng([settings.seed, done]), seen)
     rng = torch.Generator().manual_seed(settings.seed + done)
     start, total, step, log = time.time(), 0.0, done, folder / "log.csv"
     net.train()
@@ -145,11 +175,13 @@ def main(settings: Settings) -> dict[str, Any]:
         latents, first, image = _encoded(pipe, torch.stack([c.frames for c in part]), settings.tiny, rng)
         motion = torch.stack([c.motion for c in part]).to(settings.device)
         amount = torch.tensor([c.strength for c in part], device=settings.device)
-        value = loss(net, latents, first, image, motion, amount, rng)
+        # The small network is never guided, and of a clip without its painting it knows nothing.
+        unseen = 0.0 if settings.tiny else DROP
+        value = loss(net, latents, first, image, motion, amount, rng, levels=settings.levels, unseen=unseen)
         if not torch.isfinite(value):
             raise WeightsError(f"the loss is not finite at step {step}; the last good state is {folder / 'state.pt'}")
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step - done + 1) / 100)
+            group["lr"] = settings.learning_rate * pace(step - done, _share(settings, step, time.time() - start))
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(list(trained.values()), 1.0)
@@ -168,7 +200,7 @@ def main(settings: Settings) -> dict[str, Any]:
     report: dict[str, Any] = {"steps": step, "weights": str(folder / weights.NAME)}
     if settings.evaluate and settings.tiny:
         prior = tiny_prior(folder / weights.NAME, frames, size)
-        errors = angle_errors(prior, settings.evaluate, settings.seed, frames, size, "base")
+        errors = angle_errors(prior, settings.evaluate, settings.seed, frames, size, "base", others=True)
         report |= {f"angle_{name}": round(float(np.median(values)), 1) for name, values in errors.items()}
     return report
 
@@ -176,9 +208,10 @@ def main(settings: Settings) -> dict[str, Any]:
 def _network(pipe: Any, folder: Path, settings: Settings) -> tuple[MotionUNet, dict[str, Tensor]]:
     """The network, with what an earlier stage wrote to the folder, and those tensors."""
     path, before = folder / weights.NAME, {}
+    kind = Residual if settings.tiny else MotionUNet
     if path.is_file() and settings.stage == "camera":
         before = weights.read(path)
-        net = weights.fitted(pipe.unet, before)
+        net = weights.fitted(pipe.unet, before, kind)
         if not any(".lora_" in name for name in before):
             net = with_static_camera(net)
             before = weights.names_with_lora(before, net)
@@ -186,7 +219,7 @@ def _network(pipe: Any, folder: Path, settings: Settings) -> tuple[MotionUNet, d
         weights.fill(net, before | fresh, path)
         before |= fresh
     else:
-        net = MotionUNet(pipe.unet)
+        net = kind(pipe.unet)
         net = with_static_camera(net) if settings.stage == "camera" else net
         if settings.stage == "camera":
             before = {k: v for k, v in net.state_dict().items() if is_ours(k)}

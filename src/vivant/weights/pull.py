@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from ..errors import OutputError, SettingError, WeightsError
-from ..priors.registry import SEE_PAGE, Entry, entry, gigabytes, models_folder
+from ..priors.entry import SEE_PAGE, Source, gigabytes, models_folder
+from ..priors.registry import entry
+from ..proxy.registry import PROXIES
 from .convert import top
 from .fetch import Remote, fetch, head, reason
 from .unpack import RESERVE, unpack
@@ -23,7 +25,7 @@ PIPELINE_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "README.md", "L
 OTHER_FORMS = ("*.fp16.safetensors", "*.non_ema.safetensors", "*.onnx", "flax_model*", "tf_model*")
 
 PAPERS = ("LICENSE", "README.md", "model_index.json")
-"""Files that are fetched where there are such."""
+"""Files that are fetched where there are such; how their names begin."""
 
 Report = Callable[[str, int, int], None]
 """(file, bytes done of all, bytes of all)"""
@@ -33,7 +35,7 @@ Report = Callable[[str, int, int], None]
 class Offer:
     """What would be downloaded, asked of the server: the licence as it is stated there, the files, the bytes to come."""
 
-    row: Entry
+    row: Source
     licence: str
     files: list[Remote]
     headers: dict[str, str]
@@ -52,7 +54,7 @@ class Offer:
     def lines(self) -> list[str]:
         """What the user says yes to."""
         rows = {
-            "model": self.row.name, "paper": self.row.paper, "from": self.row.source, "licence": self.licence,
+            "name": self.row.name, "paper": self.row.paper, "from": self.row.source, "licence": self.licence,
             "territory": self.row.territory, "download": f"{gigabytes(self.missing)} of {gigabytes(self.total)}",
             "into": str(self.folder),
         }  # fmt: skip
@@ -63,20 +65,24 @@ class Offer:
 
 def offer(name: str, folder: Path | None = None) -> Offer:
     """Ask the server what a model consists of. Raises `SettingError` for what is not to be downloaded, `WeightsError`."""
-    row = entry(name)
-    # Not `row.place`: a pipeline that lies in the hub's own cache is not to be written there.
-    place = (folder or models_folder() / row.name.removeprefix("hub:").replace("/", "--")).expanduser().resolve()
+    row: Source = PROXIES[name] if name in PROXIES else entry(name)
+    # Not `row.place` of a pipeline: what lies in the hub's own cache is not to be written there.
+    own = models_folder() / row.under / row.name.removeprefix("hub:").replace("/", "--")
+    place = (folder or own).expanduser().resolve()
     if row.hub is not None:
         info, headers = _hub(row.hub, row.revision)
         files = _wanted(row.hub, info, row.fetch)
         for repository, into, names in row.borrow:
-            files += [replace(f, path=f"{into}/{f.path}") for f in _wanted(repository, _hub(repository)[0], names)]
+            files += [
+                replace(f, path=str(PurePosixPath(into) / f.path))
+                for f in _wanted(repository, _hub(repository)[0], names)
+            ]
         stated = (info.card_data or {}).get("license") if row.licence == SEE_PAGE else None
         return Offer(row, f"{stated}; {SEE_PAGE}" if stated else row.licence, _best(files, row), headers, place)
     if row.url is not None:
         name_there = row.url.rsplit("/", 1)[-1]
         return Offer(row, row.licence, [Remote(row.url, name_there, head(row.url, {}))], {}, place)
-    raise SettingError(f"expected a model that is downloaded, {name} is {row.source}")
+    raise SettingError(f"expected a model or a proxy maker that is downloaded, {name} is {row.source}")
 
 
 def _wanted(repository: str, info: Any, patterns: tuple[str, ...]) -> list[Remote]:
@@ -87,7 +93,7 @@ def _wanted(repository: str, info: Any, patterns: tuple[str, ...]) -> list[Remot
         if any(fnmatch(s.rfilename, pattern) for pattern in patterns or PIPELINE_FILES)
         and (patterns or not any(fnmatch(s.rfilename, pattern) for pattern in OTHER_FORMS))
     ]
-    absent = [p for p in patterns if p not in PAPERS and not any(fnmatch(s.rfilename, p) for s in chosen)]
+    absent = [p for p in patterns if not p.startswith(PAPERS) and not any(fnmatch(s.rfilename, p) for s in chosen)]
     if not chosen or absent:
         raise WeightsError(f"expected {', '.join(absent) or 'weights'} in {repository}, the repository has none")
     return [
@@ -181,7 +187,7 @@ def _hub(repository: str, revision: str | None = None) -> tuple[Any, dict[str, s
     return info, build_hf_headers()
 
 
-def _best(files: list[Remote], row: Entry) -> list[Remote]:
+def _best(files: list[Remote], row: Source) -> list[Remote]:
     """Without the second form of weights that are there in two: the preferred name of each is kept."""
     names = {f.path for f in files}
     second = {n for options in row.weights for n in options[1:] if options[0] in names}

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ...errors import SettingError, WeightsError
-from ...process import Form, Level, Prediction, Video, coefficients, recover, scheduler_levels
+from ...errors import WeightsError
+from ...process import Form, Level, Prediction, Video, coefficients, recover
 from ...shot import Shot
 from ..folder import first_line
-from ..frames2d import decode, encode, latent_mask, text_states, working_size
+from ..frames2d import encode, latent_mask
+from ..framewise import FramewisePrior
 from ..protocol import Card, Denoiser
 from .net import AnimateAnythingUNet
 from .weights import Parts, load
@@ -60,59 +61,31 @@ def guided(
     return denoise
 
 
-class AnimateAnything:
+class AnimateAnything(FramewisePrior):
     """The AnimateAnything 512 model behind the four methods every prior has."""
 
     def __init__(self, parts: Parts, card: Card = CARD, decode_frames: int = 4) -> None:
         """`decode_frames`: how many frames the VAE decodes at once; fewer need less memory."""
-        self.card, self.parts, self.decode_frames = card, parts, decode_frames
-        self.schedule = noise_schedule(parts.scheduler)
-        self.form: Form = self.schedule.config.prediction_type
-        if self.form not in ("epsilon", "v_prediction", "sample"):
-            raise WeightsError(f"expected a scheduler that predicts epsilon, v_prediction or sample, got {self.form!r}")
+        super().__init__(parts, card, decode_frames, noise_schedule(parts.scheduler))
 
-    @classmethod
-    def from_folder(
-        cls, folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, **options: Any
-    ) -> AnimateAnything:
-        """Load the released folder (scheduler, text_encoder, tokenizer, unet, vae); `options` go to the constructor."""
-        return cls(load(folder, device, dtype), **options)
+    @staticmethod
+    def read(folder: Path | str, device: torch.device | str, dtype: torch.dtype) -> Parts:
+        """The released folder: scheduler, text_encoder, tokenizer, unet, vae."""
+        return load(folder, device, dtype)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self.parts.unet.conv_out.weight.device
-
-    def levels(self, shot: Shot, steps: int) -> list[Level]:
-        """`steps` levels evenly spread over the training steps, from the noisiest on, then (1, 0, 0)."""
-        most = self.schedule.config.num_train_timesteps - 1
-        if not 1 <= steps <= most:
-            raise SettingError(f"expected between 1 and {most} steps for {self.card.name}, got {steps}")
-        return scheduler_levels(self.schedule, steps)
-
-    def still(self, shots: Sequence[Shot], rng: Generator) -> Video:
-        """Each painting's latent, repeated over the frames: (B, 4, frames, h, w). All take the first shot's size."""
-        return self._latents(shots).repeat(1, 1, shots[0].frames, 1, 1)
+    def latents(self, shots: Sequence[Shot], rng: Generator) -> Float[Tensor, "B C 1 h w"]:
+        """The mode of each painting's posterior: draws nothing."""
+        return encode(self.parts.vae, shots, self.size(shots), self.once)
 
     def bind(self, shots: Sequence[Shot], rng: Generator) -> Denoiser:
         """Each clip with its own painting, sentence, mask, strength and guidance. Draws nothing from `rng`."""
-        condition = self._latents(shots)
+        condition = self.latents(shots, rng)
         mask = torch.cat([latent_mask(shot, condition.shape[-2:], self.device) for shot in shots])
         motion = torch.tensor([strength_id(s, float(m.mean())) for s, m in zip(shots, mask, strict=True)])
-        sentences = [s.negative for s in shots] + [s.prompt for s in shots]
-        text = text_states(self.parts.tokenizer, self.parts.text_encoder, sentences)
-        scales = [self.card.guidance if s.guidance is None else s.guidance for s in shots]
+        scales = torch.tensor([self.guidance(shot) for shot in shots], device=self.device)
         return guided(
-            self.parts.unet, text, condition, mask, motion.to(self.device), torch.tensor(scales, device=self.device),
-            self.form,
+            self.parts.unet, self.words(shots), condition, mask, motion.to(self.device), scales, self.form
         )  # fmt: skip
-
-    def decode(self, x: Video, shot: Shot) -> Float[Tensor, "B 3 F H W"]:
-        """Latents (B, 4, F, h, w) to float32 frames in [-1, 1], `decode_frames` at a time."""
-        return decode(self.parts.vae, x, self.decode_frames)
-
-    def _latents(self, shots: Sequence[Shot]) -> Float[Tensor, "B C 1 h w"]:
-        return encode(self.parts.vae, shots, working_size(shots[0].painting.shape[1::-1], self.card.size))
 
 
 def strength_id(shot: Shot, moving: float) -> float:

@@ -7,19 +7,20 @@ joins the timestep's embedding. The blocks are diffusers' 3-D UNet blocks; only 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from diffusers.models.unets.unet_3d_blocks import UNetMidBlock3DCrossAttn, get_down_block, get_up_block
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ...process import Video
-from ..layers import TimeConv
+from ..layers import OneTextAClip, TimeConv, check_widths, clips, fast, frames, read_config, tile, together, vector
 
 TEMPORAL_GROUPS = 32
 """Group count of the temporal convolutions and of `transformer_in`, whatever `norm_num_groups` says: the released
@@ -47,23 +48,12 @@ class UNetConfig:
     motion_strength: bool = True
 
     def __post_init__(self) -> None:
-        depth = len(self.block_out_channels)
-        if depth == 0 or len(self.down_block_types) != depth or len(self.up_block_types) != depth:
-            raise ValueError(
-                f"expected as many down and up blocks as widths, got {len(self.down_block_types)} down, "
-                f"{len(self.up_block_types)} up and {depth} widths"
-            )
-        if any(width % TEMPORAL_GROUPS for width in self.block_out_channels):
-            raise ValueError(f"expected widths in multiples of {TEMPORAL_GROUPS}, got {self.block_out_channels}")
+        check_widths(self, TEMPORAL_GROUPS)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> UNetConfig:
         """Read a parsed `config.json`; entries that do not shape the network (class names, versions) are left out."""
-        known = {field.name for field in fields(cls)}
-        picked: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in record.items() if name in known
-        }
-        return cls(**picked)
+        return read_config(cls, record)
 
 
 class AnimateAnythingUNet(nn.Module):
@@ -124,6 +114,12 @@ class AnimateAnythingUNet(nn.Module):
                     conv = TimeConv(norm.num_channels)
                     conv.load_state_dict(stage[-1].state_dict())
                     stage[-1] = conv
+            elif isinstance(module, TransformerTemporalModel):
+                module.proj_in.register_forward_pre_hook(together)
+            elif isinstance(module, Transformer2DModel):
+                for block in cast(Any, module.transformer_blocks):
+                    block.attn2.set_processor(OneTextAClip())
+        fast(self)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -147,26 +143,26 @@ class AnimateAnythingUNet(nn.Module):
         """
         batch, count = sample.shape[0], sample.shape[2] + 1
         emb = self._embed(timestep, motion, batch, sample.device).repeat_interleave(count, dim=0)
-        text = _tile(text.to(self.dtype), batch).repeat_interleave(count, dim=0)
-        x = torch.cat([_tile(condition, batch), sample], dim=2).to(self.dtype)
+        text = tile(text.to(self.dtype), batch)
+        x = torch.cat([tile(condition, batch), sample], dim=2).to(self.dtype)
         if mask is not None and self.config.motion_mask:
-            over = _tile(mask.to(self.dtype), batch).expand(-1, -1, count, -1, -1)
-            x = self.conv_in2(_frames(torch.cat([over, x], dim=1)))
+            over = tile(mask.to(self.dtype), batch).expand(-1, -1, count, -1, -1)
+            x = self.conv_in2(frames(torch.cat([over, x], dim=1)))
         else:
-            x = self.conv_in(_frames(x))
+            x = self.conv_in(frames(x))
         x = self.transformer_in(x, num_frames=count, return_dict=False)[0]
         x = self._through(x, emb, text, count)
         x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
-        return x.unflatten(0, (batch, count)).transpose(1, 2)[:, :, 1:]
+        return clips(x, count)[:, :, 1:]
 
     def _embed(
         self, timestep: Tensor | float, motion: Tensor | float | None, batch: int, device: torch.device
     ) -> Tensor:
         """(B, 4·width): linear_2(silu(linear_1(sin(t) + W·sin(motion))))."""
-        wave = self.time_proj(_vector(timestep, batch, device)).to(self.dtype)
+        wave = self.time_proj(vector(timestep, batch, device)).to(self.dtype)
         strength = None
         if motion is not None and self.config.motion_strength:
-            strength = self.time_proj(_vector(motion, batch, device)).to(self.dtype)
+            strength = self.time_proj(vector(motion, batch, device)).to(self.dtype)
         return self.time_embedding(wave, strength)
 
     def _through(self, x: Tensor, emb: Tensor, text: Tensor, count: int) -> Tensor:
@@ -187,20 +183,3 @@ class AnimateAnythingUNet(nn.Module):
                 hidden_states=x, temb=emb, res_hidden_states_tuple=mine, upsample_size=size, num_frames=count, **extra
             )
         return x
-
-
-def _frames(x: Tensor) -> Tensor:
-    """(B, C, L, h, w) to (B·L, C, h, w)."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
-def _tile(x: Tensor, batch: int) -> Tensor:
-    """Repeat a smaller batch whole, b1 b2 b1 b2 …, the order of a guidance batch [negative clips, positive clips]."""
-    if batch % x.shape[0]:
-        raise ValueError(f"expected a batch that divides {batch}, got {x.shape[0]}")
-    return x.repeat(batch // x.shape[0], *[1] * (x.dim() - 1))
-
-
-def _vector(value: Tensor | float, batch: int, device: torch.device) -> Tensor:
-    """A number or a (b,) tensor as (B,)."""
-    return _tile(torch.as_tensor(value, device=device).reshape(-1), batch)

@@ -18,8 +18,8 @@ from ...noise import white
 from ...process import Form, Level, Prediction, Video, coefficients, diffuse, recover
 from ...shot import Shot
 from ..combine import masked
-from ..first_frame import ddim_levels, ddim_schedule, form_of, level_at, masks, mix, pinned, sampled_latents
-from ..frames2d import decode, text_states, working_size
+from ..first_frame import ddim_schedule, level_at, masks, mix, pinned, sampled_latents
+from ..framewise import FramewisePrior
 from ..protocol import Card, Denoiser
 from .net import CinemoUNet
 from .weights import Parts, load
@@ -97,7 +97,7 @@ def guided(
     return denoise
 
 
-class Cinemo:
+class Cinemo(FramewisePrior):
     """The Cinemo model behind the four methods every prior has, and a start of its own.
 
     Latents are all frames, the painting's first: L = 1 + 15, not the 15 residuals the network denoises. Frame 0 of the
@@ -118,30 +118,17 @@ class Cinemo:
 
         `dct_init`: None starts from noise. `noise` overrides the saved scheduler; {} trusts it.
         """
-        self.card, self.parts, self.decode_frames = card, parts, decode_frames
+        super().__init__(parts, card, decode_frames, ddim_schedule(parts.scheduler, noise))
         self.motion_ids, self.dct_init = motion_ids, dct_init
-        self.schedule = ddim_schedule(parts.scheduler, noise)
-        self.form: Form = form_of(self.schedule)
 
-    @classmethod
-    def from_folder(
-        cls, folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, **options: Any
-    ) -> Cinemo:
-        """Load the released folder (scheduler, text encoder, tokenizer, UNet, VAE); `options` go to the constructor."""
-        return cls(load(folder, device, dtype), **options)
+    @staticmethod
+    def read(folder: Path | str, device: torch.device | str, dtype: torch.dtype) -> Parts:
+        """The released folder: scheduler, text encoder, tokenizer, UNet, VAE."""
+        return load(folder, device, dtype)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self.parts.unet.conv_out.weight.device
-
-    def levels(self, shot: Shot, steps: int) -> list[Level]:
-        """`steps` levels at the schedule's spacing, from the noisiest on, then (1, 0, 0)."""
-        return ddim_levels(self.schedule, steps, self.card.name)
-
-    def still(self, shots: Sequence[Shot], rng: Generator) -> Video:
-        """Each painting's latent, repeated over the frames: (B, 4, frames, h, w). All take the first shot's size."""
-        return self._latents(shots, rng).repeat(1, 1, shots[0].frames, 1, 1)
+    def latents(self, shots: Sequence[Shot], rng: Generator) -> Float[Tensor, "B C 1 h w"]:
+        """A sample of each painting's posterior, by the seed of `rng` alone."""
+        return sampled_latents(self.parts.vae, shots, self.size(shots), self.once, rng)
 
     def start(self, x: Video, level: Level, rng: Generator) -> Video:
         """DCTInit: residuals start with the low spatial frequencies of the frames of `x`, noised; the rest is noise.
@@ -158,11 +145,9 @@ class Cinemo:
 
     def bind(self, shots: Sequence[Shot], rng: Generator) -> Denoiser:
         """Each clip with its own painting, sentence, mask, strength and guidance. `rng` is read, not advanced."""
-        first = self._latents(shots, rng)
-        sentences = [shot.negative for shot in shots] + [shot.prompt for shot in shots]
-        text = text_states(self.parts.tokenizer, self.parts.text_encoder, sentences)
+        first, text = self.latents(shots, rng), self.words(shots)
         motion = torch.tensor([self.motion_ids.of(shot) for shot in shots], device=self.device)
-        weights = [text_weights(self.card.guidance if s.guidance is None else s.guidance) for s in shots]
+        weights = [text_weights(self.guidance(shot)) for shot in shots]
         denoise = guided(self.parts.unet, text, first, motion, weights, self.form)
         mask = masks(shots, first.shape[-2:], self.device)
         return denoise if mask is None else masked(denoise, first, mask)
@@ -170,7 +155,7 @@ class Cinemo:
     def decode(self, x: Video, shot: Shot) -> Float[Tensor, "B 3 F H W"]:
         """Latents (B, 4, F, h, w) to float32 frames in [-1, 1], `decode_frames` at a time."""
         if not self.parts.over_time:
-            return decode(self.parts.vae, x, self.decode_frames)
+            return super().decode(x, shot)
         return torch.stack([self._over_time(clip) for clip in x])
 
     @torch.no_grad()
@@ -179,7 +164,3 @@ class Cinemo:
         parts = (clip.transpose(0, 1) / vae.config.scaling_factor).to(vae.dtype).split(self.decode_frames)
         frames = [vae.decode(part, num_frames=len(part)).sample.float().clamp(-1, 1) for part in parts]
         return torch.cat(frames).transpose(0, 1)
-
-    def _latents(self, shots: Sequence[Shot], rng: Generator) -> Float[Tensor, "B C 1 h w"]:
-        size = working_size(shots[0].painting.shape[1::-1], self.card.size)
-        return sampled_latents(self.parts.vae, shots, size, rng)

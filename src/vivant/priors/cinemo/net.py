@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -21,7 +21,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
-from ..layers import Attention, clips, frames, frequencies, heads_of, rotate, tile, vector
+from ..layers import (
+    Attention,
+    check_widths,
+    clips,
+    fast,
+    frames,
+    frequencies,
+    heads_of,
+    project,
+    read_config,
+    rotate,
+    tile,
+    vector,
+)
 
 ROTARY = 32
 """Channels of each head that turn with time."""
@@ -64,14 +77,7 @@ class UNetConfig:
     addition_time_embed_dim: int = 256
 
     def __post_init__(self) -> None:
-        depth = len(self.block_out_channels)
-        if depth == 0 or len(self.down_block_types) != depth or len(self.up_block_types) != depth:
-            raise ValueError(
-                f"expected as many down and up blocks as widths, got {len(self.down_block_types)} down, "
-                f"{len(self.up_block_types)} up and {depth} widths"
-            )
-        if any(width % self.norm_num_groups for width in self.block_out_channels):
-            raise ValueError(f"expected widths in multiples of {self.norm_num_groups}, got {self.block_out_channels}")
+        check_widths(self, self.norm_num_groups)
         heads = heads_of(self.attention_head_dim, self.block_out_channels)
         if any(width // count < ROTARY for width, count in zip(self.block_out_channels, heads, strict=True)):
             raise ValueError(
@@ -81,16 +87,7 @@ class UNetConfig:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> UNetConfig:
         """Read a parsed `config.json`; what is absent or null is as released, what shapes no layer is left out."""
-        for name, value in ONLY.items():
-            if record.get(name) not in (None, value):
-                raise ValueError(f"expected {name} {value!r}, got {record[name]!r}")
-        known = {field.name for field in fields(cls)}
-        picked: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v
-            for name, v in record.items()
-            if name in known and v is not None
-        }
-        return cls(**picked)
+        return read_config(cls, record, ONLY)
 
 
 class CinemoUNet(nn.Module):
@@ -144,6 +141,7 @@ class CinemoUNet(nn.Module):
             self.up_blocks.append(up)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, first, eps=config.norm_eps)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
+        fast(self)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -233,15 +231,10 @@ class Transformer(nn.Module):
         self, x: Float[Tensor, "BL C h w"], text: Float[Tensor, "B S D"], count: int
     ) -> Float[Tensor, "BL C h w"]:
         """`count` frames a clip."""
-        y = _project(self.proj_in, self.norm(x).flatten(2).transpose(1, 2))
+        y = project(self.proj_in, self.norm(x).flatten(2).transpose(1, 2))
         for block in self.transformer_blocks:
             y = block(y, text, count)
-        return x + _project(self.proj_out, y).transpose(1, 2).unflatten(2, x.shape[2:])
-
-
-def _project(layer: nn.Linear | nn.Conv2d, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
-    """A linear layer, or a 1×1 convolution as one."""
-    return F.linear(x, layer.weight.flatten(1), layer.bias)
+        return x + project(self.proj_out, y).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):

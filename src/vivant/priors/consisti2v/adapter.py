@@ -18,18 +18,8 @@ from ...noise import mixed
 from ...process import Form, Level, Prediction, Video, coefficients, recover
 from ...shot import Shot
 from ..combine import masked
-from ..first_frame import (
-    ddim_levels,
-    ddim_schedule,
-    form_of,
-    frozen_noise,
-    level_at,
-    masks,
-    mix,
-    pinned,
-    sampled_latents,
-)
-from ..frames2d import decode, text_states, working_size
+from ..first_frame import ddim_schedule, frozen_noise, level_at, masks, mix, pinned, sampled_latents
+from ..framewise import FramewisePrior
 from ..protocol import Card, Denoiser
 from .net import ConsistI2VUNet
 from .weights import Parts, load
@@ -95,7 +85,7 @@ def guided(
     return denoise
 
 
-class ConsistI2V:
+class ConsistI2V(FramewisePrior):
     """The ConsistI2V model behind the four methods every prior has, and a start of its own."""
 
     def __init__(
@@ -113,30 +103,17 @@ class ConsistI2V:
         """
         if not 1 <= image_guidance <= 50:
             raise SettingError(f"expected image guidance between 1 and 50, got {image_guidance}")
-        self.card, self.parts, self.decode_frames = card, parts, decode_frames
+        super().__init__(parts, card, decode_frames, ddim_schedule({**STEPS, **parts.scheduler}, noise))
         self.image_guidance, self.frame_init = image_guidance, frame_init
-        self.schedule = ddim_schedule({**STEPS, **parts.scheduler}, noise)
-        self.form: Form = form_of(self.schedule)
 
-    @classmethod
-    def from_folder(
-        cls, folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, **options: Any
-    ) -> ConsistI2V:
-        """Load the released folder (text_encoder, tokenizer, unet, vae); `options` go to the constructor."""
-        return cls(load(folder, device, dtype), **options)
+    @staticmethod
+    def read(folder: Path | str, device: torch.device | str, dtype: torch.dtype) -> Parts:
+        """The released folder: text_encoder, tokenizer, unet, vae."""
+        return load(folder, device, dtype)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self.parts.unet.conv_out.weight.device
-
-    def levels(self, shot: Shot, steps: int) -> list[Level]:
-        """`steps` levels at the schedule's spacing, from the noisiest on, then (1, 0, 0)."""
-        return ddim_levels(self.schedule, steps, self.card.name)
-
-    def still(self, shots: Sequence[Shot], rng: Generator) -> Video:
-        """Each painting's latent, repeated over the frames: (B, 4, frames, h, w). All take the first shot's size."""
-        return self._latents(shots, rng).repeat(1, 1, shots[0].frames, 1, 1)
+    def latents(self, shots: Sequence[Shot], rng: Generator) -> Float[Tensor, "B C 1 h w"]:
+        """A sample of each painting's posterior, by the seed of `rng` alone."""
+        return sampled_latents(self.parts.vae, shots, self.size(shots), self.once, rng)
 
     def start(self, x: Video, level: Level, rng: Generator) -> Video:
         """FrameInit: the low frequencies of `x`, noised, under the high ones of noise that frames share in part.
@@ -151,9 +128,7 @@ class ConsistI2V:
 
     def bind(self, shots: Sequence[Shot], rng: Generator) -> Denoiser:
         """Each clip with its own painting, sentence, mask, strength and guidance. `rng` is read, not advanced."""
-        first = self._latents(shots, rng)
-        sentences = [shot.negative for shot in shots] + [shot.prompt for shot in shots]
-        text = text_states(self.parts.tokenizer, self.parts.text_encoder, sentences)
+        first, text = self.latents(shots, rng), self.words(shots)
         stride = torch.tensor([frame_stride(shot) for shot in shots], device=self.device)
         weights = [self._weights(shot) for shot in shots]
         start = self.levels(shots[0], shots[0].steps)[0]
@@ -161,17 +136,8 @@ class ConsistI2V:
         mask = masks(shots, first.shape[-2:], self.device)
         return denoise if mask is None else masked(denoise, first, mask)
 
-    def decode(self, x: Video, shot: Shot) -> Float[Tensor, "B 3 F H W"]:
-        """Latents (B, 4, F, h, w) to float32 frames in [-1, 1], `decode_frames` at a time."""
-        return decode(self.parts.vae, x, self.decode_frames)
-
-    def _latents(self, shots: Sequence[Shot], rng: Generator) -> Float[Tensor, "B C 1 h w"]:
-        size = working_size(shots[0].painting.shape[1::-1], self.card.size)
-        return sampled_latents(self.parts.vae, shots, size, rng)
-
     def _weights(self, shot: Shot) -> tuple[float, float, float]:
-        text = self.card.guidance if shot.guidance is None else shot.guidance
-        return three_branch_weights(self.image_guidance, text)
+        return three_branch_weights(self.image_guidance, self.guidance(shot))
 
 
 def frame_stride(shot: Shot) -> float:

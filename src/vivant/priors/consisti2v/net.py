@@ -8,7 +8,7 @@ window-based temporal conditioning). Resnets and spatial transformers are diffus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -22,7 +22,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
-from ..layers import Attention, TimeConv, clips, frames, frequencies, heads_of, rotate, tile, vector
+from ..layers import (
+    Attention,
+    OneTextAClip,
+    TimeConv,
+    check_widths,
+    clips,
+    fast,
+    frames,
+    frequencies,
+    heads_of,
+    project,
+    read_config,
+    rotate,
+    tile,
+    vector,
+)
 
 TEMPORAL_GROUPS = 32
 """Group count of the temporal convolutions, whatever `norm_num_groups` says."""
@@ -63,30 +78,14 @@ class UNetConfig:
     use_frame_stride_condition: bool = True
 
     def __post_init__(self) -> None:
-        depth = len(self.block_out_channels)
-        if depth == 0 or len(self.down_block_types) != depth or len(self.up_block_types) != depth:
-            raise ValueError(
-                f"expected as many down and up blocks as widths, got {len(self.down_block_types)} down, "
-                f"{len(self.up_block_types)} up and {depth} widths"
-            )
-        if any(width % TEMPORAL_GROUPS for width in self.block_out_channels):
-            raise ValueError(f"expected widths in multiples of {TEMPORAL_GROUPS}, got {self.block_out_channels}")
+        check_widths(self, TEMPORAL_GROUPS)
         heads_of(self.attention_head_dim, self.block_out_channels)
         heads_of(self.n_temp_heads, self.block_out_channels)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> UNetConfig:
         """Read a parsed `config.json`; what is absent or null is as released, what shapes no layer is left out."""
-        for name, value in ONLY.items():
-            if record.get(name) not in (None, value):
-                raise ValueError(f"expected {name} {value!r}, got {record[name]!r}")
-        known = {field.name for field in fields(cls)}
-        picked: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v
-            for name, v in record.items()
-            if name in known and v is not None
-        }
-        return cls(**picked)
+        return read_config(cls, record, ONLY)
 
 
 class ConsistI2VUNet(nn.Module):
@@ -133,6 +132,7 @@ class ConsistI2VUNet(nn.Module):
             self.up_blocks.append(_furnish(up, config, layers + 1, rising[i], rising_heads[i], "CrossAttn" in kind))
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, first, eps=config.norm_eps)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
+        fast(self)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -236,17 +236,6 @@ class AndFirstFrame:
         return attn.to_out[0](out.transpose(1, 2).flatten(2))
 
 
-class OneTextAClip:
-    """Cross-attention whose words are those of the clip: projected once a clip, not once a frame."""
-
-    def __call__(self, attn: Any, x: Tensor, encoder_hidden_states: Tensor, attention_mask: None, count: int) -> Tensor:
-        """`x`: (B·count, h·w, C); `encoder_hidden_states`: (B, S, D)."""
-        q = _split(attn.to_q(x).unflatten(0, (-1, count)).flatten(1, 2), attn.heads)
-        k, v = (_split(project(encoder_hidden_states), attn.heads) for project in (attn.to_k, attn.to_v))
-        out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
-        return attn.to_out[0](out.transpose(1, 2).reshape(x.shape))
-
-
 def _split(x: Float[Tensor, "n s c"], heads: int) -> Float[Tensor, "n heads s d"]:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
@@ -287,17 +276,12 @@ class TemporalTransformer(nn.Module):
     ) -> Float[Tensor, "BL C h w"]:
         """`count` frames a clip."""
         height, width = x.shape[2:]
-        y = clips(self.norm(x), count).permute(0, 3, 4, 2, 1).flatten(1, 2)
-        y = _project(self.proj_in, y)
+        y = clips(self.norm(x), count).permute(0, 3, 4, 2, 1).flatten(1, 2).contiguous()
+        y = project(self.proj_in, y)
         for block in self.transformer_blocks:
             y = block(y, text, (height, width))
-        y = _project(self.proj_out, y).unflatten(1, (height, width)).permute(0, 3, 4, 1, 2).flatten(0, 1)
+        y = project(self.proj_out, y).unflatten(1, (height, width)).permute(0, 3, 4, 1, 2).flatten(0, 1)
         return x + (1 - self.alpha.clamp(0, 1)) * y
-
-
-def _project(layer: nn.Linear | nn.Conv2d, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
-    """A linear layer, or a 1×1 convolution as one."""
-    return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 class TemporalBlock(nn.Module):

@@ -21,7 +21,9 @@ from ...process import Form, Level, Prediction, Video, coefficients, diffuse, re
 from ...shot import Shot
 from ..combine import masked
 from ..frames2d import latent_mask, working_size
+from ..once import Once
 from ..protocol import Card, Denoiser
+from .caching import Caching
 from .grid import Grid, Step, noise_scale, opening, read_grid, suited_gain
 from .parts import PINNED, Parts, fresh, picture, pinned
 
@@ -59,17 +61,19 @@ class PipelinePrior(ABC):
 
     def __init__(
         self, pipe: Any, size: tuple[int, int] | None = None, fit: Literal["area", "exact"] = "area",
-        gain: float | None = None, guidance_interval: tuple[float, float] = (0.0, math.inf),
+        gain: float | None = None, guidance_interval: tuple[float, float] = (0.0, math.inf), cache: str | None = None,
     ) -> None:  # fmt: skip
         """`size`: (width, height), the pipeline's own when None; `fit`: its area in the painting's aspect, or exactly it.
 
         `gain`: factor on the VSDS step sizes in place of `suited_gain`; `guidance_interval`: guidance is on where noise
-        over signal lies between the two, elsewhere the network is asked once a level.
+        over signal lies between the two, elsewhere the network is asked once a level. `cache`: one of `CACHES`, on
+        while the method asks the network and never after.
         """
         low, high = guidance_interval
         if not 0 <= low < high:
             raise SettingError(f"expected a guidance interval 0 <= low < high, got {low} and {high}")
-        self.pipe, self.fit, self.guidance_interval = pipe, fit, (low, high)
+        self.pipe, self.fit, self.guidance_interval, self.once = pipe, fit, (low, high), Once()
+        self.caching = Caching(pipe, cache, self.family)
         told = self.defaults()
         self.card = Card(
             name=self.family, frames=self.made(told.frames), fps=told.fps, steps=told.steps, guidance=told.guidance,
@@ -139,7 +143,11 @@ class PipelinePrior(ABC):
         for shot in shots:
             video = self.pixels(shot)[:, :, None].expand(-1, -1, self.length(shot), -1, -1)
             with self.upcast():
-                clips.append(self.anchored(self.encode(video, fresh(rng)).float(), shot, rng))
+                latent = self.once(
+                    lambda video=video: self.encode(video, fresh(rng)).float(),  # type: ignore[misc]
+                    "clip", video[:, :, :1], video.shape[2], by=self.pipe.vae,
+                )  # fmt: skip
+                clips.append(self.anchored(latent, shot, rng))
         x = torch.cat(clips)
         x.untouched = True  # type: ignore[attr-defined]  # `start` tells the base model's clip by it
         return x
@@ -153,10 +161,11 @@ class PipelinePrior(ABC):
         """Each clip with its own painting, sentence, guidance and motion mask. Draws nothing from `rng` itself."""
         each = [self.conditions(shot, rng) for shot in shots]
         parts = {name: torch.cat([one[name] for one in each]) for name in each[0]}
-        form = self.form
+        form, number = self.form, self.caching.join(any(shot.loop for shot in shots))
 
         @torch.no_grad()
         def call(z: Video, level: Level) -> Prediction:
+            self.caching.ask(number, level)
             fed = pinned(z, parts)
             out = self.emit(fed, level, parts, True).to(z)
             scale = self.weights(shots, level).to(z)
@@ -197,7 +206,10 @@ class PipelinePrior(ABC):
         grid = self.grid(len(levels) - 1, _cells(z))
         if abs(grid.levels[0].s - levels[0].s) > 1e-6:
             raise SettingError(f"expected {self.family}'s own levels, got a grid that starts at {levels[0]}")
-        return grid.solve(denoise, z, rng, self.stepper(grid))
+        try:
+            return grid.solve(denoise, z, rng, self.stepper(grid))
+        finally:
+            self.caching.rest()
 
     # Sizes
 

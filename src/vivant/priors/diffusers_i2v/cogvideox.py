@@ -14,7 +14,7 @@ from ...process import Level, Video
 from ...shot import Shot
 from .base import Defaults, PipelinePrior
 from .grid import Grid, Step
-from .parts import Parts, cached, fresh
+from .parts import Parts, fresh
 
 USUAL_SIZE = (1360, 768)
 """What 1.5 was released to generate."""
@@ -56,14 +56,20 @@ class CogVideoX(PipelinePrior):
     def conditions(self, shot: Shot, rng: Generator) -> Parts:
         """T5's words, and the painting's sampled latent at the first frame."""
         pipe, device = self.pipe, self.device
-        positive, negative = pipe.encode_prompt(
-            [shot.prompt], [shot.negative], True, max_sequence_length=self.tokens, device=device
-        )
-        width, height = self.size(shot)
+        positive, negative = self.once(
+            lambda: pipe.encode_prompt(
+                [shot.prompt], [shot.negative], True, max_sequence_length=self.tokens, device=device
+            ),
+            "words", shot.prompt, shot.negative, device, by=pipe.text_encoder,
+        )  # fmt: skip
+        (width, height), length = self.size(shot), self.length(shot)
         pixels = self.pixels(shot).to(positive.dtype)
-        _, beside = pipe.prepare_latents(
-            pixels, 1, self.channels, self.length(shot), height, width, positive.dtype, device, fresh(rng),
-            torch.zeros(1, device=device),
+        _, beside = self.once(
+            lambda: pipe.prepare_latents(
+                pixels, 1, self.channels, length, height, width, positive.dtype, device, fresh(rng),
+                torch.zeros(1, device=device),
+            ),
+            "beside", pixels, length, rng.initial_seed(), rng.device, by=pipe.vae,
         )  # fmt: skip
         return {"positive": positive, "negative": negative, "beside": beside}
 
@@ -75,7 +81,7 @@ class CogVideoX(PipelinePrior):
         rotary = None
         if network.config.use_rotary_positional_embeddings:
             rotary = pipe._prepare_rotary_positional_embeddings(height, width, frames.shape[1], z.device)
-        with cached(network, "cond" if positive else "uncond"):
+        with self.caching.branch(network, positive):
             out = network(
                 hidden_states=torch.cat([frames, parts["beside"].to(frames)], dim=2), encoder_hidden_states=words,
                 timestep=torch.full((z.shape[0],), int(level.t), device=z.device), image_rotary_emb=rotary,

@@ -93,15 +93,25 @@ class Hunyuan(PipelinePrior):
         return parts
 
     def _read(self, name: str, sentence: str, image: Image.Image, stride: int) -> Parts:
-        states, pooled, mask = self.pipe.encode_prompt(
-            image=image, prompt=[sentence], device=self.device, image_embed_interleave=stride, **self.words
-        )
+        pipe, device = self.pipe, self.device
+        pooled = self.once(
+            lambda: pipe._get_clip_prompt_embeds([sentence], 1, device=device, max_sequence_length=77),
+            "pooled", sentence, device, by=pipe.text_encoder_2,
+        )  # fmt: skip
+        states, _, mask = self.once(
+            lambda: pipe.encode_prompt(
+                image=image, prompt=[sentence], pooled_prompt_embeds=pooled, device=device,
+                image_embed_interleave=stride, **self.words,
+            ),
+            "words", sentence, np.asarray(image), stride, device, by=pipe.text_encoder,
+        )  # fmt: skip
         found = {name: states, f"{name}_pooled": pooled, f"{name}_mask": mask}
         return {key: value.to(self.dtype) for key, value in found.items()}
 
     def first(self, shot: Shot) -> Float[Tensor, "1 C 1 h w"]:
         """The painting's latent."""
-        return self.encode(self.pixels(shot)[:, :, None], Generator()).float()
+        pixels = self.pixels(shot)[:, :, None]
+        return self.once(lambda: self.encode(pixels, Generator()).float(), "first", pixels, by=self.pipe.vae)
 
     def weights(self, shots: Sequence[Shot], level: Level) -> Float[Tensor, "B 1 L 1 1"]:
         """No second branch where guidance is embedded."""
@@ -111,12 +121,14 @@ class Hunyuan(PipelinePrior):
         """One branch."""
         name = "positive" if positive else "negative"
         fed = torch.cat([z, parts["beside"].to(z)], dim=1) if "beside" in parts else z
-        return self.pipe.transformer(
-            hidden_states=fed.to(self.dtype), timestep=torch.full((z.shape[0],), level.t, device=z.device),
-            encoder_hidden_states=parts[name], encoder_attention_mask=parts[f"{name}_mask"],
-            pooled_projections=parts[f"{name}_pooled"], guidance=parts["guidance"] if self.embedded else None,
-            return_dict=False,
-        )[0]  # fmt: skip
+        network = self.pipe.transformer
+        with self.caching.branch(network, positive):
+            return network(
+                hidden_states=fed.to(self.dtype), timestep=torch.full((z.shape[0],), level.t, device=z.device),
+                encoder_hidden_states=parts[name], encoder_attention_mask=parts[f"{name}_mask"],
+                pooled_projections=parts[f"{name}_pooled"], guidance=parts["guidance"] if self.embedded else None,
+                return_dict=False,
+            )[0]  # fmt: skip
 
     def encode(self, video: Float[Tensor, "1 3 F H W"], rng: Generator) -> Video:
         """The causal VAE."""

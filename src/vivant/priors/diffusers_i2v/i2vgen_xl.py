@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from jaxtyping import Float
 from torch import Generator, Tensor
 
@@ -35,21 +38,47 @@ class I2VGenXL(PipelinePrior):
         """CLIP's words, CLIP's view of a square crop, the painting's sampled latent with each frame's place behind it."""
         pipe, device, code = self.pipe, self.device, import_module(type(self.pipe).__module__)
         width, _ = self.size(shot)
-        pipe._guidance_scale = 2.0  # the pipeline's helpers ask it whether there will be a negative branch
-        positive, negative = pipe.encode_prompt([shot.prompt], device, 1, [shot.negative], clip_skip=self.clip_skip)
-        pipe._guidance_scale = 1.0
+        positive, negative = self.once(
+            lambda: self._words(shot), "words", shot.prompt, shot.negative, device, by=pipe.text_encoder
+        )
+        pipe._guidance_scale = 1.0  # its helpers double what they make where they are told of a negative branch
         crop = pipe.feature_extractor.crop_size
-        square = code._center_crop_wide(picture(shot), (width, width))
-        image = pipe._encode_image(code._resize_bilinear(square, (crop["width"], crop["height"])), device, 1)
-        pixels = self.pixels(shot).to(image.dtype)
-        # The pipeline samples the latent from the global generator: lent here, and put back.
+        square = code._resize_bilinear(
+            code._center_crop_wide(picture(shot), (width, width)), (crop["width"], crop["height"])
+        )
+        image = self.once(
+            lambda: pipe._encode_image(square, device, 1), "seen", np.asarray(square), device, by=pipe.image_encoder
+        )
+        # The pipeline's own method, with the painting's remembered distribution in the VAE's place. It samples from the
+        # global generator: lent here, and put back.
+        lent = SimpleNamespace(
+            encode=lambda pixels: SimpleNamespace(latent_dist=self.spread(pixels)), config=pipe.vae.config
+        )
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(rng.initial_seed())
-            beside = pipe.prepare_image_latents(pixels, device, shot.frames, 1)
+            beside = type(pipe).prepare_image_latents(
+                SimpleNamespace(vae=lent, do_classifier_free_guidance=False),
+                self.pixels(shot).to(image.dtype),
+                device,
+                shot.frames,
+                1,
+            )
         return {
             "positive": positive, "negative": negative, "image": image, "beside": beside,
             "rate": torch.tensor([shot.fps], device=device),
         }  # fmt: skip
+
+    def _words(self, shot: Shot) -> tuple[Tensor, Tensor]:
+        pipe = self.pipe
+        pipe._guidance_scale = 2.0  # there will be a negative branch
+        return pipe.encode_prompt([shot.prompt], self.device, 1, [shot.negative], clip_skip=self.clip_skip)
+
+    def spread(self, pixels: Float[Tensor, "1 3 H W"]) -> DiagonalGaussianDistribution:
+        """The VAE's posterior of a picture."""
+        vae = self.pipe.vae
+        return DiagonalGaussianDistribution(
+            self.once(lambda: vae.encode(pixels.to(vae.dtype)).latent_dist.parameters, "latent", pixels, by=vae)
+        )
 
     def pixels(self, shot: Shot) -> Float[Tensor, "1 3 H W"]:
         """The painting, cropped."""
@@ -70,7 +99,7 @@ class I2VGenXL(PipelinePrior):
     def encode(self, video: Float[Tensor, "1 3 F H W"], rng: Generator) -> Video:
         """An image VAE: one frame, repeated."""
         vae = self.pipe.vae
-        latent = vae.encode(video[:, :, 0].to(vae.dtype)).latent_dist.mode() * vae.config.scaling_factor
+        latent = self.spread(video[:, :, 0].to(vae.dtype)).mode() * vae.config.scaling_factor
         return latent[:, :, None].repeat(1, 1, video.shape[2], 1, 1)
 
     def shown(self, x: Video, shot: Shot) -> Float[Tensor, "1 3 F H W"]:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from ...process import Level, Video
 from ...shot import Shot
 from .base import PipelinePrior
-from .parts import PINNED, Parts, cached, fresh
+from .parts import PINNED, Parts, fresh
 
 
 class LTX(PipelinePrior):
@@ -44,9 +44,12 @@ class LTX(PipelinePrior):
     def conditions(self, shot: Shot, rng: Generator) -> Parts:
         """T5's words with their mask, and the painting's sampled latent for the first frame."""
         device = self.device
-        positive, mask, negative, negative_mask = self.pipe.encode_prompt(
-            [shot.prompt], [shot.negative], True, max_sequence_length=self.tokens, device=device
-        )
+        positive, mask, negative, negative_mask = self.once(
+            lambda: self.pipe.encode_prompt(
+                [shot.prompt], [shot.negative], True, max_sequence_length=self.tokens, device=device
+            ),
+            "words", shot.prompt, shot.negative, device, by=self.pipe.text_encoder,
+        )  # fmt: skip
         return {
             "positive": positive, "positive_mask": mask, "negative": negative, "negative_mask": negative_mask,
             "rate": torch.tensor([shot.fps]), PINNED: self.first(shot, rng, positive.dtype),
@@ -57,9 +60,12 @@ class LTX(PipelinePrior):
         width, height = self.size(shot)
         pixels = self.pixels(shot).to(dtype)
         # One latent frame: the pipeline's noise for the others would be drawn and thrown away.
-        tokens, _ = self.pipe.prepare_latents(
-            pixels, 1, self.channels, height, width, 1, torch.float32, self.device, fresh(rng)
-        )
+        tokens, _ = self.once(
+            lambda: self.pipe.prepare_latents(
+                pixels, 1, self.channels, height, width, 1, torch.float32, self.device, fresh(rng)
+            ),
+            "first", pixels, rng.initial_seed(), rng.device, by=self.pipe.vae,
+        )  # fmt: skip
         return self.unpack(tokens, (1, height // self.spatial, width // self.spatial))
 
     def emit(self, z: Video, level: Level, parts: Parts, positive: bool) -> Video:
@@ -69,7 +75,7 @@ class LTX(PipelinePrior):
         clock = torch.full((z.shape[0], 1, *cells), level.t, device=z.device)
         clock[:, :, 0] = 0
         rate = float(parts["rate"][0])
-        with cached(network, "cond" if positive else "uncond"):
+        with self.caching.branch(network, positive):
             out = network(
                 hidden_states=self.pack(z).to(parts[name].dtype), encoder_hidden_states=parts[name],
                 timestep=self.pack(clock)[..., 0], encoder_attention_mask=parts[f"{name}_mask"],

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from PIL import Image
@@ -34,8 +33,3 @@ def pinned(z: Video, parts: Parts) -> Video:
     if PINNED not in parts:
         return z
     return torch.cat([parts[PINNED].to(z), z[:, :, 1:]], dim=2)
-
-
-def cached(network: Any, name: str) -> Any:
-    """The context that tells a network's caches (FasterCache, first-block …) which branch this is."""
-    return network.cache_context(name) if hasattr(network, "cache_context") else nullcontext()

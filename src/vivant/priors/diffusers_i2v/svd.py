@@ -50,12 +50,17 @@ class StableVideo(PipelinePrior):
     def conditions(self, shot: Shot, rng: Generator) -> Parts:
         """CLIP's view of the painting, its slightly noised latent, and (fps - 1, motion, noise) as numbers."""
         pipe, device = self.pipe, self.device
-        image = pipe._encode_image(picture(shot), device, 1, False)
+        image = self.once(
+            lambda: pipe._encode_image(picture(shot), device, 1, False),
+            "seen", shot.painting, device, by=pipe.image_encoder,
+        )  # fmt: skip
         pixels = self.pixels(shot)
         draws = fresh(rng)
-        noise = torch.randn(pixels.shape, generator=draws, device=draws.device).to(pixels)
+        noised = pixels + self.augmentation * torch.randn(pixels.shape, generator=draws, device=draws.device).to(pixels)
         with self.upcast():
-            latent = pipe._encode_vae_image(pixels + self.augmentation * noise, device, 1, False).to(image.dtype)
+            latent = self.once(
+                lambda: pipe._encode_vae_image(noised, device, 1, False), "noised", noised, by=pipe.vae
+            ).to(image.dtype)
         numbers = pipe._get_add_time_ids(
             shot.fps - 1, bucket(shot.controls.strength), self.augmentation, image.dtype, 1, 1, False
         )

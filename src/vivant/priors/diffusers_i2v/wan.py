@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from ...process import Level, Video
 from ...shot import Shot
 from .base import Defaults, PipelinePrior
-from .parts import PINNED, Parts, cached, picture
+from .parts import PINNED, Parts, picture
 
 
 class Wan(PipelinePrior):
@@ -41,19 +41,31 @@ class Wan(PipelinePrior):
     def conditions(self, shot: Shot, rng: Generator) -> Parts:
         """UMT5's words, CLIP's view where the network wants it, and the painting's latent: beside the clip, or in it."""
         pipe, device = self.pipe, self.device
-        positive, negative = pipe.encode_prompt(
-            [shot.prompt], [shot.negative], True, max_sequence_length=self.tokens, device=device
-        )
+        positive, negative = self.once(
+            lambda: pipe.encode_prompt(
+                [shot.prompt], [shot.negative], True, max_sequence_length=self.tokens, device=device
+            ),
+            "words", shot.prompt, shot.negative, device, by=pipe.text_encoder,
+        )  # fmt: skip
         parts = {"positive": positive.to(self.dtype), "negative": negative.to(self.dtype)}
         if self.sees:
-            parts["image"] = pipe.encode_image(picture(shot), device).to(self.dtype)
-        width, height = self.size(shot)
-        unused = torch.zeros(1, device=device)
-        made = pipe.prepare_latents(
-            self.pixels(shot), 1, self.channels, height, width, self.length(shot), torch.float32, device, None, unused
-        )
-        parts[PINNED if pipe.config.expand_timesteps else "beside"] = made[1]
+            seen = self.once(
+                lambda: pipe.encode_image(picture(shot), device), "seen", shot.painting, device, by=pipe.image_encoder
+            )
+            parts["image"] = seen.to(self.dtype)
+        parts[PINNED if pipe.config.expand_timesteps else "beside"] = self.beside(shot)
         return parts
+
+    def beside(self, shot: Shot) -> Float[Tensor, "1 C L h w"]:
+        """The painting's latent as the pipeline makes it: with a mask beside the whole clip, or one frame to pin."""
+        (width, height), length, pixels, device = self.size(shot), self.length(shot), self.pixels(shot), self.device
+        return self.once(
+            lambda: self.pipe.prepare_latents(
+                pixels, 1, self.channels, height, width, length, torch.float32, device, None,
+                torch.zeros(1, device=device),
+            )[1],
+            "beside", pixels, length, by=self.pipe.vae,
+        )  # fmt: skip
 
     def made(self, num_frames: int) -> int:
         """This pipeline rounds its own way."""
@@ -81,7 +93,7 @@ class Wan(PipelinePrior):
             tokens[0] = 0
             time = time[:, None] * tokens.flatten()
         fed = torch.cat([z, parts["beside"].to(z)], dim=1) if "beside" in parts else z
-        with cached(network, "cond" if positive else "uncond"):
+        with self.caching.branch(network, positive):
             return network(
                 hidden_states=fed.to(self.dtype), timestep=time,
                 encoder_hidden_states=parts["positive" if positive else "negative"],
@@ -106,8 +118,7 @@ class Wan(PipelinePrior):
         """The pinned first frame, so that the still is what the network holds still."""
         if not self.pipe.config.expand_timesteps:
             return x
-        first = self.encode(self.pixels(shot)[:, :, None], rng).to(x)
-        return torch.cat([first, x[:, :, 1:]], dim=2)
+        return torch.cat([self.beside(shot).to(x), x[:, :, 1:]], dim=2)
 
     def defaults(self) -> Defaults:
         """The small 2.2 was trained at 704 lines and 24 frames a second."""

@@ -21,6 +21,7 @@ from ...shot import Shot
 from ...solvers import ancestral_sigma, ddim_stochastic
 from ..combine import masked
 from ..frames2d import decode, encode, latent_mask, pixels, working_size
+from ..once import Once
 from ..protocol import Card, Denoiser
 from .encoders import image_states, text_states
 from .schedule import SCHEDULES, Schedule
@@ -107,7 +108,7 @@ class DynamiCrafter:
         if cfg_img is not None and not 0 <= cfg_img <= 50:
             raise SettingError(f"expected cfg_img between 0 and 50, got {cfg_img}")
         self.parts, self.last, self.cfg_img, self.begin, self.decode_frames = parts, last, cfg_img, begin, decode_frames
-        self.schedule = SCHEDULES[parts.variant]
+        self.schedule, self.once = SCHEDULES[parts.variant], Once()
         self.extra = int(self.mode == "loop")
         usual = CARDS[parts.variant]
         self.card = card or replace(usual, frames=usual.frames - self.extra)
@@ -138,13 +139,13 @@ class DynamiCrafter:
         """The official timesteps, then (1, 0, 0).
 
         The 512 and 1024 models begin at pure noise, a = 0, where nothing of a distilled or fused clip would be left,
-        and where a network that learnt to expect pure noise would not look for it. So a shot that is distilled begins
-        later, at the first level that keeps as much of the clip as the last step of the ε-models does, on which the
-        method was built (`Schedule.carrying`: a/s = 0.068), with its steps spread over what remains: distillation and
-        solver see the same levels. A shot that is not (`shot.distil=0`) is sampled as officially. `begin="clip"` and
-        "noise" choose one for every shot: the first is for a proxy without distillation.
+        and where a network that learnt to expect pure noise would not look for it. So a shot that is distilled or
+        fused with a proxy's begins later, at the first level that keeps as much of the clip as the last step of the
+        ε-models does, on which the method was built (`Schedule.carrying`: a/s = 0.068), with its steps spread over what
+        remains: distillation and solver see the same levels. Any other shot is sampled as officially. `begin="clip"` and
+        "noise" choose one for every shot.
         """
-        carry = shot.distil > 0 if self.begin == "auto" else self.begin == "clip"
+        carry = (shot.distil > 0 or shot.fused) if self.begin == "auto" else self.begin == "clip"
         return self.schedule.levels(steps, carry and self.schedule.zero_snr)
 
     def start(self, x: Video, level: Level, rng: Generator) -> Video:
@@ -176,11 +177,8 @@ class DynamiCrafter:
         picture tokens each; any other number of frames shares all 256, as the network was written.
         """
         concat = self._concat(shots, rng)
-        text = text_states(
-            self.parts.tokenizer, self.parts.text, [s.negative for s in shots] + [s.prompt for s in shots]
-        )
-        empty, words = text.chunk(2)
-        seen = self._tokens(torch.cat([pixels(shot, self._size(shots)) for shot in shots]))
+        empty, words = self._words([s.negative for s in shots]), self._words([s.prompt for s in shots])
+        seen = torch.cat([self._tokens(pixels(shot, self._size(shots))) for shot in shots])
         unseen = self._tokens(torch.zeros(1, 3, 224, 224)).expand_as(seen)
         contexts = [torch.cat(pair, dim=1) for pair in ((empty, unseen), (empty, seen), (words, seen))]
         weights = []
@@ -209,11 +207,11 @@ class DynamiCrafter:
     def _latents(self, shots: Sequence[Shot], rng: Generator | None) -> Float[Tensor, "B C 1 h w"]:
         """The mode of each painting's posterior, or a sample of it: the same noise for every painting."""
         if rng is None:
-            return encode(self.parts.vae, shots, self._size(shots))
+            return encode(self.parts.vae, shots, self._size(shots), self.once)
         before, out = rng.get_state(), []
         for shot in shots:
             rng.set_state(before)
-            out.append(encode(self.parts.vae, [shot], self._size(shots), rng))
+            out.append(encode(self.parts.vae, [shot], self._size(shots), self.once, rng))
         return torch.cat(out)
 
     def _concat(self, shots: Sequence[Shot], rng: Generator) -> Float[Tensor, "B C L h w"]:
@@ -228,9 +226,22 @@ class DynamiCrafter:
         gap = torch.zeros_like(first).repeat(1, 1, frames - 2, 1, 1)
         return torch.cat([first, gap, last], dim=2)
 
+    def _words(self, sentences: list[str]) -> Float[Tensor, "B S D"]:
+        encoder = self.parts.text
+        return self.once.each(
+            lambda said: text_states(self.parts.tokenizer, encoder, said), sentences, self.device, by=encoder
+        )
+
     @torch.no_grad()
-    def _tokens(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B Q D"]:
-        return self.parts.resampler(image_states(self.parts.image, pictures.to(self.device)))
+    def _tokens(self, picture: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 Q D"]:
+        image, resampler = self.parts.image, self.parts.resampler
+        return self.once(
+            lambda: resampler(image_states(image, picture.to(self.device))),
+            "seen",
+            picture,
+            self.device,
+            by=(image, resampler),
+        )
 
 
 def frame_rate(shot: Shot, variant: str) -> int:

@@ -8,8 +8,8 @@ the frame rate or stride joins the timestep's embedding. Names and shapes are th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
-from ..layers import TimeConv
+from ..layers import TimeConv, fast, read_config
 
 GROUPS = 32
 TEXT_TOKENS = 77
@@ -67,9 +67,7 @@ class UNetConfig:
                      "tempspatial_aware"):  # fmt: skip
             if record.get(name):
                 raise ValueError(f"expected {name} off, as in every released model, got {record[name]!r}")
-        known = {field.name for field in fields(cls)}
-        picked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
-        return cls(**picked)
+        return read_config(cls, record)
 
     def heads(self, width: int) -> tuple[int, int]:
         """(heads, channels a head) at a width."""
@@ -81,6 +79,13 @@ class UNetConfig:
     def multiple(self) -> int:
         """Latent sides in multiples of this halve evenly all the way down."""
         return int(2 ** (len(self.channel_mult) - 1))
+
+
+class Context(NamedTuple):
+    """What frames are told: the words of a clip (B, 77, D), and picture tokens of a clip or of each frame (B or N, K, D)."""
+
+    text: Tensor
+    picture: Tensor | None
 
 
 class Norm(nn.GroupNorm):
@@ -115,19 +120,22 @@ class Attention(nn.Module):
         if self.learnable:
             self.alpha = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Float[Tensor, "N S C"], context: Float[Tensor, "N K D"] | None = None) -> Tensor:
+    def forward(self, x: Float[Tensor, "N S C"], context: Context | None = None) -> Tensor:
         """to_out(A(q, text) + λ·A(q, picture)), λ = tanh(α) + 1 where it is learnt, else 1."""
-        q, text = self.to_q(x), x if context is None else context[:, :TEXT_TOKENS]
-        out = self._attend(q, self.to_k(text), self.to_v(text))
-        if self.picture and context is not None and context.shape[1] > TEXT_TOKENS:
-            tokens = context[:, TEXT_TOKENS:]
-            seen = self._attend(q, self.to_k_ip(tokens), self.to_v_ip(tokens))
+        q = self.to_q(x)
+        if context is None:
+            return self.to_out(self._attend(q, self.to_k(x), self.to_v(x)))
+        out = self._attend(q, self.to_k(context.text), self.to_v(context.text))
+        if self.picture and context.picture is not None:
+            seen = self._attend(q, self.to_k_ip(context.picture), self.to_v_ip(context.picture))
             out = out + (seen * (torch.tanh(self.alpha) + 1) if self.learnable else seen)
         return self.to_out(out)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        split = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)]
-        return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+        """Frames that share their keys, `len(k)` groups of them, ask as one long sequence."""
+        parts = (q.view(len(k), -1, q.shape[-1]), k, v)
+        split = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
+        return F.scaled_dot_product_attention(*split).transpose(1, 2).reshape(q.shape)
 
 
 class Block(nn.Module):
@@ -140,7 +148,7 @@ class Block(nn.Module):
         self.attn2 = Attention(width, heads, head, **second)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "N S C"], context: Tensor | None) -> Tensor:
+    def forward(self, x: Float[Tensor, "N S C"], context: Context | None) -> Tensor:
         """Same shape."""
         x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), context)
@@ -165,7 +173,7 @@ class SpatialTransformer(nn.Module):
         )  # fmt: skip
         self.proj_out = nn.Linear(heads * head, width) if self.linear else nn.Conv2d(heads * head, width, 1)
 
-    def forward(self, x: Float[Tensor, "N C h w"], context: Float[Tensor, "N K D"]) -> Tensor:
+    def forward(self, x: Float[Tensor, "N C h w"], context: Context) -> Tensor:
         """N is clips × frames, frames fastest."""
         tokens = _project(self.proj_in, self.norm(x).flatten(2), self.linear)
         for block in self.transformer_blocks:
@@ -295,6 +303,7 @@ class DynamiCrafterUNet(nn.Module):
                     scale //= 2
                 self.output_blocks.append(stage)
         self.out = nn.Sequential(Norm(width), nn.SiLU(), nn.Conv2d(width, config.out_channels, 3, padding=1))
+        fast(self)
 
     def _stage(self, width: int, out: int, scale: int) -> nn.ModuleList:
         block = ResBlock(width, out, self.config.model_channels * 4, self.config.temporal_conv)
@@ -328,7 +337,7 @@ class DynamiCrafterUNet(nn.Module):
         """
         clips, frames = x.shape[0], x.shape[2]
         emb = self._embed(timesteps, fs, clips).repeat_interleave(frames, dim=0)
-        tokens = per_frame(context.to(self.dtype), frames)
+        tokens = dealt(context.to(self.dtype), frames)
         h = x.to(self.dtype).transpose(1, 2).flatten(0, 1)
         skips: list[Tensor] = []
         for i, stage in enumerate(self.input_blocks):
@@ -357,16 +366,16 @@ class DynamiCrafterUNet(nn.Module):
         return wave.to(self.dtype)
 
 
-def per_frame(context: Float[Tensor, "B K D"], frames: int) -> Float[Tensor, "N K2 D"]:
-    """A context for each frame, N = B·frames: its own 16 picture tokens where there are 16 a frame, else all."""
-    if context.shape[1] != TEXT_TOKENS + FRAME_TOKENS * frames:
-        return context.repeat_interleave(frames, dim=0)
-    text = context[:, :TEXT_TOKENS].repeat_interleave(frames, dim=0)
-    return torch.cat([text, context[:, TEXT_TOKENS:].unflatten(1, (frames, FRAME_TOKENS)).flatten(0, 1)], dim=1)
+def dealt(context: Float[Tensor, "B K D"], frames: int) -> Context:
+    """Words, and for each frame its own 16 picture tokens where there are 16 a frame, else all of its clip's."""
+    text, picture = context[:, :TEXT_TOKENS], context[:, TEXT_TOKENS:]
+    if picture.shape[1] == FRAME_TOKENS * frames:
+        picture = picture.unflatten(1, (frames, FRAME_TOKENS)).flatten(0, 1)
+    return Context(text, picture if picture.shape[1] else None)
 
 
 def _run(
-    stage: nn.Module, h: Tensor, emb: Tensor, context: Tensor, clips: int, size: Sequence[int] = ()
+    stage: nn.Module, h: Tensor, emb: Tensor, context: Context, clips: int, size: Sequence[int] = ()
 ) -> Tensor:  # fmt: skip
     for layer in stage.children():
         if isinstance(layer, ResBlock):
@@ -390,7 +399,7 @@ def _clips(x: Tensor, clips: int) -> Tensor:
 def _project(layer: nn.Module, x: Float[Tensor, "N C S"], linear: bool) -> Float[Tensor, "N S C2"]:
     """Channels to tokens through a linear layer or a convolution of width 1."""
     if linear:
-        return layer(x.transpose(1, 2))
+        return layer(x.transpose(1, 2).contiguous())  # else thousands of short sequences go one by one
     return layer(x[..., None] if isinstance(layer, nn.Conv2d) else x).flatten(2).transpose(1, 2)
 
 

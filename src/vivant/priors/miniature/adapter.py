@@ -18,8 +18,10 @@ from ...errors import PromptError
 from ...process import Level, Prediction, Video, coefficients, recover
 from ...shot import Arrow, Shot
 from ..combine import masked
+from ..once import Once
 from ..protocol import Card, Denoiser
 from . import paint, reel, weather
+from .around import around
 from .net import Config, MotionUNet, PictureReader, conditions
 from .pace import carried
 from .sky import SKY, drifting, unbroken
@@ -76,7 +78,7 @@ class Miniature:
     def __init__(self, reader: PictureReader, motion: MotionUNet, text: TextReader, device: str = "cpu") -> None:
         self.reader, self.motion, self.text = reader.eval().to(device), motion.eval().to(device), text.eval().to(device)
         self.config, self.device = motion.config, torch.device(device)
-        self._seen: dict[tuple[int, str], tuple[Tensor, Tensor, Tensor]] = {}
+        self.once = Once()
 
     @classmethod
     def load(cls, device: str = "cpu", weights: Path = FILE) -> Miniature:
@@ -117,18 +119,18 @@ class Miniature:
                 out = plain + weight * (out - plain)
             return recover(z, out, level, *coefficients("v_prediction", level))
 
-        return masked(call, self.still(shots, rng), self.reach(where, told, arrows) * masks[:, :, None])
+        near = torch.stack([self._around(s).amax(0) for s in shots])[:, None]
+        return masked(call, self.still(shots, rng), self.reach(where, told, near) * masks[:, :, None])
 
     def reach(
-        self, where: Float[Tensor, "B K h w"], told: Float[Tensor, "B K 10"], arrows: Float[Tensor, "B 3 h w"]
+        self, where: Float[Tensor, "B K h w"], told: Float[Tensor, "B K 10"], near: Float[Tensor, "B 1 h w"]
     ) -> Float[Tensor, "B 1 1 h w"]:
         """Where motion was asked for: the named subjects, the way ahead of those that travel, the arrows' surround."""
         moving = where * told[:, :, :1, None]
         ahead = moving.clone()
         for k in TRAVELLERS:
             ahead[:, k : k + 1] = F.max_pool2d(moving[:, k : k + 1], 13, 1, 6)
-        asked = ahead.sum(1, keepdim=True)
-        asked = asked + F.max_pool2d(arrows[:, 2:], 9, 1, 4)
+        asked = ahead.sum(1, keepdim=True) + near
         return ((asked - 0.15) / 0.35).clamp(0, 1)[:, :, None]
 
     def decode(self, x: Video, shot: Shot) -> Float[Tensor, "B 3 F H W"]:
@@ -162,9 +164,10 @@ class Miniature:
         moving = where * told[:, :, :1, None] * self._mask(shot)
         # A figure that leans or nods stays where it is; only what drifts takes its outline along.
         leaves = moving * told[:, :, 5 + KINDS.index("drift"), None, None].clamp(0, 1)
-        things = leaves[:, TRAVELLERS].sum(1)[0]
-        arrows = F.max_pool2d(self._arrows(shot.controls.arrows)[:, 2:], 9, 1, 4)[0, 0]
-        stays = moving.sum(1)[0] - things + arrows
+        named = leaves[:, TRAVELLERS].sum(1)[0]
+        beside, along = self._around(shot) * self._mask(shot)[0]
+        things = torch.maximum(named, along)
+        stays = (moving.sum(1)[0] - named + beside) * (1 - along)
         # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
         firm = ((stays - 0.45) / 0.3).clamp(0, 1)
         support, travels = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
@@ -179,29 +182,30 @@ class Miniature:
         _, rest = weather.said(prompt)
         return tokenize(rest, self.text.vocabulary)[1] + weather.NAMED.findall(rest)
 
-    @torch.no_grad()
     def _read(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
-        key = (id(shot.painting), shot.prompt)
-        if key not in self._seen:
-            picture, usual = self._looked(shot.painting, 1.0)
-            scores = (usual + self._looked(shot.painting, 1.5)[1]) / 2
-            falling, rest = weather.said(shot.prompt)
-            told = torch.zeros(1, self.config.subjects, self.config.state, device=self.device)
-            if rest or falling is None:
-                ids, unknown = tokenize(rest, self.text.vocabulary)
-                if falling is None and all(i == UNKNOWN for i in ids):
-                    raise PromptError(
-                        f"expected English words such as 'clouds drift to the right', knew none of: {', '.join(unknown[:6]) or shot.prompt[:60]}"
-                    )
-                told = self.text.read(rest)[None].to(self.device)
-            where = presumed(scores, told[0, :, 0])
-            if told[0, SKY, 0] > 0.5:
-                near = (1.5 * self._looked(shot.painting, 2.0)[1].softmax(1)[0, SKY]).clamp(max=1)
-                sky = unbroken(shot.painting, torch.minimum(where[0, SKY], near).cpu().numpy())
-                where[0, SKY] = torch.from_numpy(sky).to(where)
-            self._seen = {k: v for k, v in list(self._seen.items())[-3:]}
-            self._seen[key] = (picture, where, told)
-        return self._seen[key]
+        """The picture as the network takes it, what is where, and what the sentence tells each subject."""
+        return self.once(lambda: self._told(shot), shot.painting, shot.prompt, by=(self.reader, self.text))
+
+    @torch.no_grad()
+    def _told(self, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
+        picture, usual = self._looked(shot.painting, 1.0)
+        scores = (usual + self._looked(shot.painting, 1.5)[1]) / 2
+        falling, rest = weather.said(shot.prompt)
+        told = torch.zeros(1, self.config.subjects, self.config.state, device=self.device)
+        if rest or falling is None:
+            ids, unknown = tokenize(rest, self.text.vocabulary)
+            if falling is None and all(i == UNKNOWN for i in ids):
+                raise PromptError(
+                    "expected English words such as 'clouds drift to the right', knew none of: "
+                    f"{', '.join(unknown[:6]) or shot.prompt[:60]}"
+                )
+            told = self.once(lambda: self.text.read(rest)[None].to(self.device), rest, by=self.text)
+        where = presumed(scores, told[0, :, 0])
+        if told[0, SKY, 0] > 0.5:
+            near = (1.5 * self._looked(shot.painting, 2.0)[1].softmax(1)[0, SKY]).clamp(max=1)
+            sky = unbroken(shot.painting, torch.minimum(where[0, SKY], near).cpu().numpy())
+            where[0, SKY] = torch.from_numpy(sky).to(where)
+        return picture, where, told
 
     def _looked(self, painting: UInt8[np.ndarray, "H W 3"], near: float) -> tuple[Tensor, Tensor]:
         """The picture (1, 3, n, n) the reader sees, `near` times as large as usual, and its scores (1, K, h, w), both ways."""
@@ -210,6 +214,13 @@ class Miniature:
         picture = torch.from_numpy(small).permute(2, 0, 1)[None].float().to(self.device) / 127.5 - 1
         scores = (self.reader(picture) + self.reader(picture.flip(-1)).flip(-1)) / 2
         return picture, F.interpolate(scores, (self.config.grid,) * 2, mode="area")
+
+    def _around(self, shot: Shot) -> Float[Tensor, "2 h w"]:
+        """What the arrows take along: within its own outline, and with it."""
+        _, where, told = self._read(shot)
+        named = torch.nonzero(told[0, :, 0] > 0.5).flatten().tolist()
+        found = around(shot.controls.arrows, where[0].cpu().numpy(), shot.painting, named, TRAVELLERS)
+        return torch.from_numpy(np.stack(found)).to(self.device)
 
     def _mask(self, shot: Shot) -> Float[Tensor, "1 1 h w"]:
         g = self.config.grid

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from . import weights
 from .adapter import SvdFlow
+from .net import MotionUNet
 
 GROUPS = 8
 """SVD's 32 groups would hold one channel each at this width, and norms of single channels take out what the timestep
@@ -37,9 +38,12 @@ class _Placed(nn.Module):
 
 
 class Mosaic(_Placed):
-    """A VAE in closed form for the small network: a latent cell is the mean colour of 4×4 pixels, and its grey."""
+    """A VAE in closed form for the small network: a latent cell is the mean colour of 4×4 pixels, and its grey.
 
-    scale = 2.0
+    What changes in a clip has about unit variance at this scale; what `Residual` leaves to the network is that alone.
+    """
+
+    scale = 8.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,12 +77,30 @@ class NoView(_Placed):
         return SimpleNamespace(image_embeds=self.anchor.expand(len(pixels), -1))
 
 
+class Residual(MotionUNet):
+    """The small network's start: it sees and gives the clip's difference from its painting, z - a·c and F + s·c.
+
+    A released SVD can hold a painting still before it learns what motion fields mean. A network from nothing spends its
+    first hours on that alone; here it is given (Cinemo's residual, Ma et al. 2024, in SVD's terms, F = a·ε - s·x0).
+    """
+
+    def forward(
+        self, sample: Float[Tensor, "B L C h w"], timestep: Tensor, *told: Tensor, **more: Tensor
+    ) -> Float[Tensor, "B L C h w"]:
+        """As `MotionUNet`'s. Where the painting is withheld (zeros) the two are the same."""
+        sigma = (4 * timestep).exp().reshape(-1, 1, 1, 1, 1).to(sample)
+        a = 1 / (1 + sigma**2).sqrt()
+        z, painting = sample.chunk(2, dim=2)
+        held = Mosaic.scale * painting
+        return super().forward(torch.cat([z - a * held, painting], 2), timestep, *told, **more) - sigma * a * held
+
+
 class _Config(dict[str, Any]):
     def __getattr__(self, name: str) -> Any:
         return self[name]
 
 
-def tiny_pipeline(frames: int = 4, widths: tuple[int, ...] = (32, 64)) -> Any:
+def tiny_pipeline(frames: int = 4, widths: tuple[int, ...] = (32, 32)) -> Any:
     """A StableVideoDiffusionPipeline of random small blocks around `Mosaic`. Draws from the global generator."""
     from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
     from transformers.models.clip import CLIPImageProcessor
@@ -107,10 +129,10 @@ def tiny_prior(path: Path | None = None, frames: int = 4, size: int = 48, steps:
     """The small network as a prior, with the weights of a `motion.safetensors` that `--tiny` wrote where a path is given."""
     pipe = tiny_pipeline(frames)
     if path is None:
-        prior = SvdFlow(pipe, size=(size, size))
+        prior = SvdFlow(pipe, Residual(pipe.unet), size=(size, size))
     else:
         state = weights.read(path)
-        net = weights.fitted(pipe.unet, state)
+        net = weights.fitted(pipe.unet, state, Residual)
         weights.fill(net, state, path)
         prior = SvdFlow(pipe, net, size=(size, size))
     prior.card = replace(prior.card, guidance=1.0, steps=steps)

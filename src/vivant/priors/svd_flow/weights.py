@@ -35,9 +35,9 @@ def read(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def fitted(unet: Any, state: dict[str, Tensor]) -> MotionUNet:
+def fitted(unet: Any, state: dict[str, Tensor], kind: type[MotionUNet] = MotionUNet) -> MotionUNet:
     """A network around `unet`, of the widths and with the LoRA that the tensors have; still without their values."""
-    net = MotionUNet(unet, width=state["encoder.stem.weight"].shape[0])
+    net = kind(unet, width=state["encoder.stem.weight"].shape[0])
     ranks = {value.shape[0] for name, value in state.items() if ".lora_A." in name}
     return with_static_camera(net, ranks.pop()) if ranks else net
 

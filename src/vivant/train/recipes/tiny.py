@@ -49,12 +49,14 @@ def animate_anything(
     """
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers.utils import logging
 
     from ...priors.animate_anything.net import AnimateAnythingUNet, UNetConfig
 
     if target.is_dir():
         return target
     config = ANIMATE_ANYTHING | dict(unet or {})
+    logging.disable_progress_bar()  # of files that are written in no time
     with torch.random.fork_rng(devices=[]), whole(target) as folder:
         torch.manual_seed(seed)  # these libraries draw their first weights from the global generator, which is put back
         write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER | {"prediction_type": form})

@@ -93,8 +93,9 @@ def build(name: str, frames: int, side: int, device: str, dtype: torch.dtype) ->
 
 
 def word_by_frame(
-    self: Any, attn: Any, x: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
-) -> Any:
+    self: Any, attn: Any, x: torch.Tensor, encoder_hidden_states: torch.Tensor, attention_mask: None = None,
+    count: int | None = None,
+) -> Any:  # fmt: skip
     """A cross-attention whose words are repeated for every frame."""
     text = encoder_hidden_states.repeat_interleave(len(x) // len(encoder_hidden_states), dim=0)
     q, k, v = (

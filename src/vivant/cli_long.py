@@ -96,7 +96,10 @@ def film(painting: Path, prompt: str, target: Path, frames: int, how: dict[str, 
     """A film of `frames`; `how` as `animate_long` takes it. Also `animate` with more frames than the model's clip has."""
     from .long.film import animate_long
 
-    _made(lambda seen: animate_long(painting, prompt, target, frames=frames, on_progress=seen, **how), target, as_json)
+    _made(
+        lambda seen: animate_long(painting, prompt, target, frames=frames, on_progress=seen, **how), target, as_json,
+        how.get("fresh", False),
+    )  # fmt: skip
 
 
 def lead_over(
@@ -143,7 +146,7 @@ def story(
     from .long.tell import tell
 
     target = target_of(out, script)
-    _made(lambda seen: tell(script, target, fresh=fresh, on_progress=seen), target, as_json)
+    _made(lambda seen: tell(script, target, fresh=fresh, on_progress=seen), target, as_json, fresh)
 
 
 def _draft(script: Path, url: str, model: str | None, about: str, paintings: list[Path]) -> None:
@@ -176,13 +179,15 @@ def eval_long(
     run(painting, prompt, frames, window, methods, model, seed, as_json)
 
 
-def _made(make: Callable[[Progress], Any], target: Path, as_json: bool) -> None:
+def _made(make: Callable[[Progress], Any], target: Path, as_json: bool, fresh: bool = False) -> None:
     """Make a film with its progress shown, and say what came out; one that is stopped says how to go on."""
-    from .long.film import partial
+    from .long.film import partial, work_folder
 
     def so_far() -> str:
+        if not any(work_folder(target).rglob("*.safetensors")):
+            return "nothing is kept"
         there = f"what is there so far: {partial(target)}; " if partial(target).exists() else ""
-        return f"{there}the same command goes on from there"
+        return f"{there}the same command{' without --fresh' if fresh else ''} goes on from there"
 
     with Progress(not as_json) as progress, Stopped(so_far):
         film = make(progress)

@@ -124,8 +124,10 @@ def _train(
         )
         with others.main_process_first():  # a small base is made by one and found by the others
             made = recipe.of(told, target)
-        clips = cached(made, clips, told.data.cache, told.data.variants, say)
         record = as_plain(told)
+        decide = {k: v for k, v in record["data"].items() if k not in ("cache", "variants", "workers")}
+        of = json.dumps([decide, told.loop.seed], sort_keys=True, default=str)
+        clips = cached(made, clips, told.data.cache, told.data.variants, say, of)
         report = train(made, clips, held_out, told.loop, target, resume, record, told.data.workers, say)
     if not first:
         return

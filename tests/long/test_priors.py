@@ -15,6 +15,7 @@ from torch import Generator
 
 from tests.priors import released
 from tests.priors.diffusers_i2v import families
+from vivant.long import freenoise
 from vivant.long.base import Settings, tiling
 from vivant.long.between import led, native_prior, pictures
 from vivant.long.methods import JOINT, METHODS, method
@@ -93,6 +94,15 @@ def test_a_temporal_vae_s_windows_are_of_its_own_length(make: Callable[[str], An
     tiles = tiling(prior, shot(), 30, Settings(window=10))
     assert tiles.per_latent == 4 and tiles.shot.frames == 1 + (tiles.length - 1) * 4
     assert any("makes no windows of 10 frames" in note for note in tiles.notes)
+
+
+def test_where_freenoise_fuses(make: Callable[[str], Any]) -> None:
+    """DynamiCrafter deals 16 picture tokens to each of a clip's own 16 frames: a longer clip would not be dealt."""
+    for name, within in (("cinemo", True), ("dynamicrafter_512", False)):
+        prior = make(name)
+        tiles = tiling(prior, shot(frames=16), 40, Settings(), joint=True)
+        assert freenoise.inside(prior, tiles) is within, name
+        assert ("within" in freenoise.settled(prior, tiles, Settings(), True)[1][0]) is within
 
 
 @pytest.mark.parametrize("name", ["cinemo", "dynamicrafter_512", "cogvideox"])

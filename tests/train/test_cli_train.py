@@ -98,6 +98,8 @@ def test_the_embedded_models_training_stopped(
         assert call(*quick, tmp_path) == 130
     said = capsys.readouterr().err
     assert f"at most 2 steps are lost; go on with --resume {state}" in said
+    kept = state.read_bytes()
+    assert call(*quick, tmp_path) == 2 and "holds a training" in capsys.readouterr().err and state.read_bytes() == kept
     monkeypatch.setattr("vivant.train.miniature.SAVED", 10**6)
     with interrupted((tmp_path / "other").is_dir):
         assert call(*quick, tmp_path / "other") == 130

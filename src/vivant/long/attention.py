@@ -106,6 +106,11 @@ def over_time(prior: VideoPrior) -> bool:
     return any(True for module in _modules(prior) for _ in sites(module, Windows(1, 1, 1)))
 
 
+def numbered(prior: VideoPrior) -> bool:
+    """Whether the network tells each frame of a clip of its own length something of its own: DynamiCrafter's picture tokens."""
+    return any(type(net).__name__ == "DynamiCrafterUNet" for net in networks(prior))
+
+
 def sites(module: nn.Module, windows: Windows) -> Iterator[tuple[Any, str, Call]]:
     """(object, method's name, what takes its place) for every attention over time that `module` itself is."""
     from diffusers.models.transformers.transformer_temporal import (

@@ -88,6 +88,9 @@ def animate_long(
     if method == "freenoise":
         settings, said = freenoise.settled(stage.prior, tiles, settings, room)
         notes += said
+    arrows = stage.shot.controls.arrows or any(area.controls.arrows for area in stage.shot.regions)
+    if arrows and method != "phased" and not tiles.moves:
+        notes.append("arrows lead each window of a film from its beginning: by phased they are smoothest")
     recipe = stage.recipe | {"film": {"frames": frames, "method": method} | asdict(settings)}
     recipe["model_size"] = list(how["model_size"]) if how.get("model_size") else None
     film = Film(out, frames, stage.shot.fps, tiles.count, warnings=notes, recipe=recipe)

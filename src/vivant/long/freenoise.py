@@ -33,7 +33,7 @@ def central(tiles: Tiling) -> Float[Tensor, "K L"]:
 def inside(prior: VideoPrior, tiles: Tiling, settings: Settings = Settings()) -> bool:
     """Whether the windows of this film are fused within the network's attention over time."""
     fits = not tiles.moves and tiles.per_latent == 1 and 1 < tiles.count and tiles.whole <= LONGEST
-    return fits and settings.fuse is None and attention.over_time(prior)
+    return fits and settings.fuse is None and attention.over_time(prior) and not attention.numbered(prior)
 
 
 def settled(prior: VideoPrior, tiles: Tiling, settings: Settings, room: bool) -> tuple[Settings, list[str]]:
@@ -46,7 +46,8 @@ def settled(prior: VideoPrior, tiles: Tiling, settings: Settings, room: bool) ->
         settings = replace(settings, fuse="windows")
     if settings.fuse is not None or tiles.whole > LONGEST:
         return settings, [f"FreeNoise: whole windows are fused, {tiles.whole} frames are too many for one clip here"]
-    return settings, [f"FreeNoise: whole windows are fused, {prior.card.name} has no attention over time alone"]
+    why = "tells each frame of a clip its own" if attention.numbered(prior) else "has no attention over time alone"
+    return settings, [f"FreeNoise: whole windows are fused, {prior.card.name} {why}"]
 
 
 def freenoise(

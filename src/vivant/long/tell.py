@@ -24,7 +24,7 @@ from .cards import card, entering, fitted, leaving, shown
 from .film import Film, dreamt, partial, work_folder
 from .film import fits as fits_in_memory
 from .methods import JOINT, method
-from .segments import Folder, join, spare_partial
+from .segments import Folder, join, known_recipe, spare_partial
 from .story import LONGEST, Story, StoryShot, read
 
 
@@ -209,6 +209,9 @@ def _frames(
             yield from stretched(clip, one.frames, count)
             return
         tiles = tiling(stage.prior, stage.shot, count, settings, name in JOINT)
+        place = kept.place / f"shot_{shot.line:05d}"
+        if name == "freenoise" and (begun := known_recipe(place).get("settings")):
+            room = begun.get("fuse") is None  # free memory comes and goes: what was begun is gone on with
         if name == "freenoise":
             settings, told = freenoise.settled(stage.prior, tiles, settings, room)
             notes += told
@@ -216,7 +219,7 @@ def _frames(
         raise type(error)(f"{where}: {error}") from None
     film.warnings += [f"{where}: {note}" for note in notes]
     one = Film(film.path, count, story.fps, tiles.count)
-    shelf = Folder(kept.place / f"shot_{shot.line:05d}", stage.recipe | {"frames": count, "method": name})
+    shelf = Folder(place, stage.recipe | {"frames": count, "method": name, "settings": asdict(settings)})
     try:
         for _, paint in dreamt(stage, tiles, name, settings, one, shelf, report):
             yield from paint()

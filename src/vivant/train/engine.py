@@ -161,15 +161,16 @@ def ran_out(error: BaseException) -> bool:
 
 
 def cached(
-    recipe: Recipe, clips: Clips, folder: Path | None, variants: int = 1, say: Callable[[str], None] = lambda line: None
-) -> Clips:
-    """The clips, or their encoded form in a folder, made now where it is not there yet."""
+    recipe: Recipe, clips: Clips, folder: Path | None, variants: int = 1, say: Callable[[str], None] = lambda line: None,
+    of: str = "",
+) -> Clips:  # fmt: skip
+    """The clips, or their encoded form in a folder, made now where it is not there yet. `of`: what decides the clips."""
     if folder is None:
         return clips
     from accelerate import PartialState
 
     state = PartialState()
-    store = Cached(clips, folder, recipe.kind, recipe.encode, variants)
+    store = Cached(clips, folder, f"{recipe.kind} {of}", recipe.encode, variants)
     made = store.make(state.process_index, state.num_processes, lambda done, of: say(f"encoded {done}/{of}"))
     state.wait_for_everyone()
     say(f"{made} clips encoded, {len(store) * variants - made} were there")

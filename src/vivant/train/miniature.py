@@ -23,6 +23,7 @@ from ..errors import SettingError, WeightsError
 from ..priors.miniature import text
 from ..priors.miniature.net import Config, MotionUNet, PictureReader, conditions
 from ..priors.miniature.weights import SCALE, load_networks, save_networks
+from . import asked
 
 STATE, SAVED = "state.pt", 1000
 """what a run goes on from, and after how many steps it is written"""
@@ -114,16 +115,18 @@ def main(
 ) -> Path:  # fmt: skip
     """Train (or go on training) and write `out`/miniature.safetensors (EMA), state.pt, log.csv and sample sheets.
 
-    `resume`: a state.pt (exact) or a .safetensors (weights only). Stops at `steps` or after `minutes`. `only`: "reader" or
-    "motion" learns alone; the other network, its average too, stays as it is.
+    `resume`: a state.pt (weights, averages, optimiser; the scenes that follow are others) or a .safetensors (weights only).
+    Stops at `steps` or after `minutes`. `only`: "reader" or "motion" learns alone; the other network, its average too,
+    stays as it is. Raises `OutputError` where `out` holds another training.
     """
     if only not in (None, "reader", "motion"):
         raise SettingError(f"expected --only reader or motion, got {only!r}")
     if steps < 1 or batch < 1:
         raise SettingError(f"expected at least one step and one clip, got steps={steps}, batch={batch}")
+    folder = Path(out)
+    asked.free(folder / STATE, Path(resume) if resume else None)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     config = Config()
     reader = PictureReader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

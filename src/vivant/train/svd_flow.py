@@ -85,6 +85,11 @@ class Settings:
         return self.size or (48 if self.tiny else 512), self.frames or (4 if self.tiny else 25)
 
     @property
+    def state(self) -> str:
+        """The file to go on from: each stage has its own, in the same folder."""
+        return "camera.state.pt" if self.stage == "camera" else asked.STATE
+
+    @property
     def learning_rate(self) -> float:
         """The paper's on a base."""
         return self.rate or (2e-3 if self.tiny else 3e-5)
@@ -153,7 +158,9 @@ def main(settings: Settings) -> dict[str, Any]:
     Returns what was done and, with `evaluate`, the median end-point angle errors of arrows on held-out scenes.
     """
     folder = settings.out
-    settings = replace(settings, device=asked.places(folder, settings.device, settings.resume, settings.videos))
+    settings = replace(settings, device=asked.places(
+        folder, settings.device, settings.resume, settings.videos, settings.state,
+    ))  # fmt: skip
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     size, frames = settings.clip
@@ -179,7 +186,9 @@ def main(settings: Settings) -> dict[str, Any]:
         unseen = 0.0 if settings.tiny else DROP
         value = loss(net, latents, first, image, motion, amount, rng, levels=settings.levels, unseen=unseen)
         if not torch.isfinite(value):
-            raise WeightsError(f"the loss is not finite at step {step}; the last good state is {folder / 'state.pt'}")
+            raise WeightsError(
+                f"the loss is not finite at step {step}; the last good state is {folder / settings.state}"
+            )
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * pace(step - done, _share(settings, step, time.time() - start))
         optimiser.zero_grad(set_to_none=True)
@@ -195,8 +204,8 @@ def main(settings: Settings) -> dict[str, Any]:
             _log(log, [step, round(time.time() - start, 1), round(total / LOG_EVERY, 5)])
             total = 0.0
         if step % SAVE_EVERY == 0:
-            _save(folder, trained, average, before, optimiser, step)
-    _save(folder, trained, average, before, optimiser, step)
+            _save(folder / settings.state, trained, average, before, optimiser, step)
+    _save(folder / settings.state, trained, average, before, optimiser, step)
     report: dict[str, Any] = {"steps": step, "weights": str(folder / weights.NAME)}
     if settings.evaluate and settings.tiny:
         prior = tiny_prior(folder / weights.NAME, frames, size)
@@ -275,16 +284,17 @@ def _resumed(
 
 
 def _save(
-    folder: Path, trained: dict[str, nn.Parameter], average: dict[str, Tensor], before: dict[str, Tensor],
+    place: Path, trained: dict[str, nn.Parameter], average: dict[str, Tensor], before: dict[str, Tensor],
     optimiser: torch.optim.Optimizer, step: int,
 ) -> None:  # fmt: skip
     state = {
         "trained": {name: value.detach() for name, value in trained.items()}, "average": average,
         "optimiser": optimiser.state_dict(), "step": step,
     }  # fmt: skip
-    torch.save(state, folder / "state.part")
-    os.replace(folder / "state.part", folder / "state.pt")
-    weights.save(before | average, folder / weights.NAME, {"step": str(step)})
+    part = place.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, place)
+    weights.save(before | average, place.parent / weights.NAME, {"step": str(step)})
 
 
 def _log(path: Path, row: list[Any]) -> None:

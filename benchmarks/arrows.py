@@ -11,18 +11,14 @@ frames of 48 pixels through a mosaic are little to measure by: *the scenes' own 
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from vivant.controls.arrows import pointed
-from vivant.controls.steer import angle_error, angle_errors, played
-from vivant.data.scenes import sample
-from vivant.metrics.evaluate import HELD_OUT
+from vivant.controls.steer import angle_error, angle_errors, led_scenes, played
 from vivant.priors.svd_flow.tiny import Mosaic, tiny_prior
-from vivant.train.refine import exact, moving
 
 FRAMES, SIZE = 4, 48
 ROWS = {
@@ -33,18 +29,11 @@ ROWS = {
 
 def mosaic(count: int, seed: int) -> list[float]:
     """The errors of the same scenes' own clips after the VAE: what a network that makes no mistake would get."""
-    vae, errors, index, done = Mosaic(), [], 0, 0
-    while done < count:
-        rng = np.random.default_rng([HELD_OUT, seed, index, 5])
-        index += 1
-        scene = sample(rng, SIZE, still=False)
-        labels = cv2.resize(scene.labels, (32, 32), interpolation=cv2.INTER_NEAREST)
-        arrows = pointed(exact(scene), labels, moving(scene), rng)
-        if arrows:
-            done += 1
-            clip = torch.from_numpy(np.stack(played(scene.picture, scene.field, FRAMES))).permute(0, 3, 1, 2)
-            back = ((vae(clip / 127.5 - 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-            errors += [angle_error(list(back), arrow) for arrow in arrows]
+    vae, errors = Mosaic(), []
+    for _, _, scene, arrows in islice(led_scenes(seed, SIZE), count):
+        clip = torch.from_numpy(np.stack(played(scene.picture, scene.field, FRAMES))).permute(0, 3, 1, 2)
+        back = ((vae(clip / 127.5 - 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        errors += [angle_error(list(back), arrow) for arrow in arrows]
     return errors
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .cli_show import Stopped
+from .cli_show import Stopped, kept_state
 from .errors import OutputError, SettingError
 
 Given = Annotated[
@@ -90,7 +88,7 @@ def train_refine(
     """Train the refinement of arrow fields on procedural scenes; print its error before and after on held-out ones."""
     from .train.refine import SAVE_EVERY, main
 
-    with Stopped(_kept(out / "state.pt", SAVE_EVERY)):
+    with Stopped(kept_state(out / "state.pt", SAVE_EVERY)):
         print(json.dumps(main(out, steps, minutes, resume, batch, rate, seed, threads, device)))
 
 
@@ -118,17 +116,5 @@ def train_svd_flow(
         tiny=tiny, out=out, base=base, videos=videos, stage=stage, flow=flow, steps=steps, minutes=minutes, resume=resume,
         batch=batch, rate=rate, evaluate=evaluate, seed=seed, threads=threads, device=device,
     )  # fmt: skip
-    with Stopped(_kept(out / settings.state, SAVE_EVERY)):
+    with Stopped(kept_state(out / settings.state, SAVE_EVERY)):
         print(json.dumps(main(settings)))
-
-
-def _kept(state: Path, every: int) -> Callable[[], str]:
-    """What is left of a training that is stopped."""
-    began = time.time()
-
-    def said() -> str:
-        if state.is_file() and state.stat().st_mtime >= began:
-            return f"what it had learnt is kept, at most {every} steps are lost; go on with --resume {state}"
-        return f"nothing new is kept before {every} steps"
-
-    return said

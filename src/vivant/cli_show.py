@@ -77,6 +77,17 @@ class Stopped:
             raise SystemExit(130)
 
 
+def kept_state(state: Path, every: int) -> Callable[[], str]:
+    """For `Stopped`: what is left of a training that writes `state` every so many steps."""
+
+    def said() -> str:
+        if state.is_file():  # of this run: nobody writes into a folder whose state is not gone on with
+            return f"what it had learnt is kept, at most {every} steps are lost; go on with --resume {state}"
+        return f"nothing is kept before step {every}"
+
+    return said
+
+
 def finish(report: dict[str, Any], as_json: bool = False) -> None:
     """Say what was made: the file's name alone on stdout (or one JSON object), the rest on stderr."""
     for line in report["warnings"]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .cli_show import Json, Stopped
+from .cli_show import Json, Stopped, kept_state
 
 Config = Annotated[
     str, typer.Option(help="A YAML file, or a shipped configuration by name: tiny, full, and the recipe's others.")
@@ -44,15 +43,7 @@ def miniature(
     from .train.miniature import SAVED, STATE
     from .train.miniature import main as run
 
-    began = time.time()
-
-    def kept() -> str:
-        state = out / STATE
-        if state.is_file() and (resume or state.stat().st_mtime >= began):
-            return f"what it had learnt is kept, at most {SAVED} steps are lost; go on with --resume {state}"
-        return f"nothing is kept before step {SAVED}"
-
-    with Stopped(kept):
+    with Stopped(kept_state(out / STATE, SAVED)):
         print(run(steps, str(out), resume, seed, threads, minutes, batch, workers, rate, textures, device, only))
 
 

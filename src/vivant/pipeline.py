@@ -121,7 +121,7 @@ def animate(
     rng = torch.Generator().manual_seed(shot.seed)
     x = awakened(awaken, prior, shot, stage.proxy, rng, count, compose)
     seconds["generate"] = round(time.perf_counter() - start, 3)
-    record = Recipe(**stage.recipe, frames=shot.frames, loop=loop, model_size=list(model_size) if model_size else None)
+    record = Recipe(**stage.recipe, frames=shot.frames, loop=loop)
 
     def frames_of() -> Iterator[np.ndarray]:
         from .render.render import render

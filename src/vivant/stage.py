@@ -154,7 +154,7 @@ def prepare(
         "mask": None if mask is None else masks.spelled(mask), "mask_sha256": picture_hash(hand.mask),
         "feather": feather, "strength": strength, "arrows": _numbers(hand.arrows),
         "regions": [_written(one, area) for one, area in zip(regions, areas, strict=True)], "compose": compose,
-        "size": size, "device": where, "lora": [one.written() for one in learnt],
+        "size": size, "device": where, "model_size": list(model_size) if model_size else None, "lora": [one.written() for one in learnt],
         "versions": versions() | planned.decides() | ({"calibration": scale} if scale else {}),
     }  # fmt: skip
     return Stage(prior, shot, second, recipe, notes + said)

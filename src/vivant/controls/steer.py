@@ -7,11 +7,11 @@ the noisy levels of the solve, where a clip's motion is decided. At the fine lev
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,9 @@ from ..process import Level, Prediction, Video, diffuse
 from ..shot import Arrow, Controls, Shot
 from .arrows import Field, carried, pointed
 from .refine import field
+
+if TYPE_CHECKING:
+    from ..data.scenes import Scene
 
 HEARS = frozenset({"svd_flow"})
 """Base models (names of their cards) whose networks follow arrows by themselves: they are left alone."""
@@ -200,7 +203,7 @@ def tracked(
     disc = np.hypot(columns + 0.5 - x * width, rows + 0.5 - y * height) <= reach
     start = np.stack([columns[disc], rows[disc]], -1)
     now = start.copy()
-    for first, second in pairwise(frames):
+    for first, second in itertools.pairwise(frames):
         moved = optical_flow(first, second)
         look = cv2.remap(moved, now[:, None, 0], now[:, None, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         now = now + look[:, 0]
@@ -221,6 +224,21 @@ def angle_error(frames: Sequence[UInt8[np.ndarray, "H W 3"]], arrow: Arrow) -> f
     return float(np.degrees(np.arccos(np.clip(cos, -1, 1))))
 
 
+def led_scenes(seed: int, size: int) -> Iterator[tuple[int, np.random.Generator, Scene, list[Arrow]]]:
+    """Held-out procedural scenes without end, with one arrow a thing that moves: (number, generator, scene, arrows)."""
+    from ..data.scenes import sample
+    from ..metrics.evaluate import HELD_OUT
+    from ..train.refine import exact, moving
+
+    for index in itertools.count():
+        rng = np.random.default_rng([HELD_OUT, seed, index, 5])
+        scene = sample(rng, size, still=False)
+        labels = cv2.resize(scene.labels, (32, 32), interpolation=cv2.INTER_NEAREST)
+        arrows = pointed(exact(scene), labels, moving(scene), rng)
+        if arrows:
+            yield index, rng, scene, arrows
+
+
 def angle_errors(
     prior: VideoPrior, count: int = 20, seed: int = 0, frames: int = 7, size: int = 192, row: str = "full",
     progress: Callable[[str], None] = lambda line: None, others: bool = False,
@@ -234,25 +252,18 @@ def angle_errors(
     """
     from ..awaken import awaken
     from ..data.captions import describe
-    from ..data.scenes import sample
-    from ..metrics.evaluate import HELD_OUT, ROWS, defaults
+    from ..metrics.evaluate import ROWS, defaults
     from ..proxy.embedded import embedded
     from ..render.render import render
-    from ..train.refine import exact, moving
 
     options = dict(ROWS[row])
     proxied = bool(options.pop("proxy"))
     out: dict[str, list[float]] = {name: [] for name in ("with", "without", "exact", *["others"] * others)}
-    index = done = 0
+    done = 0
     before: tuple[Arrow, ...] = ()
+    scenes = led_scenes(seed, size)
     while done < count:
-        rng = np.random.default_rng([HELD_OUT, seed, index, 5])
-        index += 1
-        scene = sample(rng, size, still=False)
-        labels = cv2.resize(scene.labels, (32, 32), interpolation=cv2.INTER_NEAREST)
-        arrows = pointed(exact(scene), labels, moving(scene), rng)
-        if not arrows:
-            continue
+        index, rng, scene, arrows = next(scenes)
         sentence = describe({thing: replace(motion, direction=None) for thing, motion in scene.plan.items()}, rng)
         proxy = embedded(scene.picture, sentence) if proxied else None
         clips = {"exact": played(scene.picture, scene.field, frames)}
@@ -263,7 +274,7 @@ def angle_errors(
             for name, told in leads.items():
                 shot = defaults(prior, scene.picture, sentence, Controls(arrows=told))
                 shot = replace(shot, frames=frames, **options)
-                x = awaken(steered(prior, shot), shot, proxy, Generator().manual_seed(seed + index))
+                x = awaken(steered(prior, shot), shot, proxy, Generator().manual_seed(seed + index + 1))
                 clips[name] = list(render(prior, x, shot))
         except InputError:  # a sentence this prior has no word of
             continue

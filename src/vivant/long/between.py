@@ -72,11 +72,10 @@ def led(prior: VideoPrior, shot: Shot, rng: Generator, on_call: OnCall = lambda 
     The start is Every Painting Awakened's with the last picture for a proxy and its path run backwards, so that it ends
     on it. Two clips an evaluation.
     """
-    assert shot.last is not None
-    last_picture = shot.last
     shot = replace(shot, fused=True)
+    assert shot.last is not None
     levels = prior.levels(shot, shot.steps)
-    paths = [shot, shot.seen_as(last_picture)]
+    paths = [shot, shot.seen_as(shot.last)]
     still = prior.still(paths, rng)
     there, back = (distilled(prior, path, None, rng, on_call) for path in paths)
     x = slerp(there, back.flip(2), torch.linspace(0, 1, there.shape[2], device=there.device))
@@ -206,7 +205,6 @@ def animate_between(
             "last": absolute(last), "last_sha256": picture_hash(load_painting(last)), "frames": stage.shot.frames,
         }
     }  # fmt: skip
-    film.recipe["model_size"] = list(how["model_size"]) if how.get("model_size") else None
     film.seconds["prepare"] = time.perf_counter() - start
     start = time.perf_counter()
 

@@ -78,10 +78,9 @@ def animate_long(
     if not 2 <= frames <= 100_000:
         raise SettingError(f"expected a film of 2 to 100000 frames, got {frames}")
     start = time.perf_counter()
-    room = method != "freenoise" or fits(painting, frames, how)
     begun = {} if fresh else known_recipe(work_folder(out)).get("film")
-    if isinstance(begun, dict) and begun.get("method") == method == "freenoise":  # free memory comes and goes: what was begun is gone on with
-        room = begun.get("fuse") is None
+    same = isinstance(begun, dict) and begun.get("method") == method
+    room = has_room(method, painting, frames, how, begun if same else None)
     stage = prepare(painting, prompt, frames=window, loaded=loaded, progress=report, **how)
     tiles = tiling(stage.prior, stage.shot, frames, settings, method in JOINT)
     notes = [*stage.notes, *tiles.notes]
@@ -92,7 +91,6 @@ def animate_long(
     if arrows and method != "phased" and not tiles.moves:
         notes.append("arrows lead each window of a film from its beginning: by phased they are smoothest")
     recipe = stage.recipe | {"film": {"frames": frames, "method": method} | asdict(settings)}
-    recipe["model_size"] = list(how["model_size"]) if how.get("model_size") else None
     film = Film(out, frames, stage.shot.fps, tiles.count, warnings=notes, recipe=recipe)
     film.seconds["prepare"] = time.perf_counter() - start
     shoot(stage, tiles, method, settings, film, fresh, report)
@@ -103,6 +101,16 @@ def masks_of(regions: Iterable[Any]) -> list[Any]:
     """The masks of regions in whichever form they are, where these are files."""
     given = (told.region(one) if isinstance(one, str) else one for one in regions)
     return [getattr(one, "mask", None) for one in given]
+
+
+def has_room(method: str, painting: Any, frames: int, how: dict[str, Any], begun: dict[str, Any] | None) -> bool:
+    """Whether `method` may denoise the whole film as one clip. `begun`: the settings of the run that is gone on with.
+
+    Free memory comes and goes: what was begun one way is not gone on with in another.
+    """
+    if method != "freenoise":
+        return True
+    return begun.get("fuse") is None if begun else fits(painting, frames, how)
 
 
 def fits(painting: Any, frames: int, how: dict[str, Any]) -> bool:

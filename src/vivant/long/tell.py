@@ -21,8 +21,7 @@ from . import freenoise, hand
 from .base import Settings, tiling
 from .between import bridge, load_last
 from .cards import card, entering, fitted, leaving, shown
-from .film import Film, dreamt, partial, work_folder
-from .film import fits as fits_in_memory
+from .film import Film, dreamt, has_room, partial, work_folder
 from .methods import JOINT, method
 from .segments import Folder, join, known_recipe, spare_partial
 from .story import LONGEST, Story, StoryShot, read
@@ -196,7 +195,9 @@ def _frames(
         last, said = (None, None) if shot.last is None else load_last(str(shot.last), picture)
         if last is not None:
             how["proxy"] = "none"
-        room = name != "freenoise" or fits_in_memory(str(shot.painting), count, {**how, "size": story.size})
+        place = kept.place / f"shot_{shot.line:05d}"
+        begun = known_recipe(place).get("settings")
+        room = has_room(name, str(shot.painting), count, {**how, "size": story.size}, begun)
         stage = prepare(
             str(shot.painting), shot.prompt, size=story.size, fps=story.fps, mask=shot.mask, last=last, loaded=loaded,
             frames=count if last is not None else settings.window, progress=report, **hand.given(shot.hand), **how,
@@ -209,9 +210,6 @@ def _frames(
             yield from stretched(clip, one.frames, count)
             return
         tiles = tiling(stage.prior, stage.shot, count, settings, name in JOINT)
-        place = kept.place / f"shot_{shot.line:05d}"
-        if name == "freenoise" and (begun := known_recipe(place).get("settings")):
-            room = begun.get("fuse") is None  # free memory comes and goes: what was begun is gone on with
         if name == "freenoise":
             settings, told = freenoise.settled(stage.prior, tiles, settings, room)
             notes += told

@@ -66,7 +66,9 @@ def test_lambda_of_each_layer_in_the_networks_order(tmp_path: Path) -> None:
     whole, text = attention(x, Context(words, picture)), attention(x, Context(words, None))
     with torch.no_grad():
         attention.alpha.fill_(-30.0)  # λ = 0: only the text is left
-    assert torch.allclose(attention(x, Context(words, picture)), text, atol=1e-6) and not torch.allclose(whole, text, atol=1e-4)
+    assert torch.allclose(attention(x, Context(words, picture)), text, atol=1e-6) and not torch.allclose(
+        whole, text, atol=1e-4
+    )
     name = "model.diffusion_model.{}.1.transformer_blocks.0.attn2.alpha"
     state = {name.format(place): torch.tensor(float(a)) for place, a in
              (("output_blocks.3", 0.5), ("input_blocks.10", 0), ("middle_block", -30), ("input_blocks.2", 0.3))}  # fmt: skip

@@ -59,7 +59,9 @@ def test_every_table_is_planned_or_says_why_not(case: Case, tmp_path: Path) -> N
         assert planned == {(m, r.label) for m in ("miniature", "cinemo") for r in table.rows}, table.name
         assert all(made.missing.values())
     missing = plan(TABLES["proxies"], ["miniature", "cinemo"], [case], tmp_path).missing
-    assert "vivant pull cinemo" in missing["cinemo", "Baseline"] and "vivant pull invsr" in missing["miniature", "InvSR"]
+    assert (
+        "vivant pull cinemo" in missing["cinemo", "Baseline"] and "vivant pull invsr" in missing["miniature", "InvSR"]
+    )
     assert "--method" in plan(TABLES["clia1"], ["miniature"], [case], tmp_path).missing["miniature", "Gen-2"]
     with pytest.raises(SettingError, match="nobody"):
         plan(TABLES["table1"], ["nobody"], [case], tmp_path)

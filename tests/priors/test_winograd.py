@@ -80,6 +80,15 @@ def test_planes_in_pieces(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parity.relative(conv(x), exact(conv, x)) < 3e-6
 
 
+@pytest.mark.parametrize("size", [(4, 4), (1, 1), (3, 2), (13, 9)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_few_places_in_one_product(size: tuple[int, int], bias: bool) -> None:
+    conv, x = spatial(bias=bias), drawn(3, 5, *size)
+    found = winograd.by_rows(x, conv.weight, conv.bias)
+    assert found.is_contiguous()
+    assert parity.relative(found, exact(conv, x)) < 3e-6
+
+
 def test_channels_last_stays_so_and_no_bias_is_fine() -> None:
     conv, x = spatial(bias=False), drawn(2, 5, 9, 12).to(memory_format=torch.channels_last)
     found = conv(x)
@@ -118,8 +127,10 @@ def test_networks_by_points_agree_with_the_recorded_official_run(name: str, monk
 
 def test_only_where_it_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
-    by_points = winograd.conv2d
+    products: list[int] = []
+    by_points, by_rows = winograd.conv2d, winograd.by_rows
     monkeypatch.setattr(winograd, "conv2d", lambda *args: used.append(1) or by_points(*args))
+    monkeypatch.setattr(winograd, "by_rows", lambda *args: products.append(1) or by_rows(*args))
     conv, x = spatial(), drawn(1, 5, 8, 8)
     conv(x)
     assert len(used) == 1
@@ -133,11 +144,14 @@ def test_only_where_it_applies(monkeypatch: pytest.MonkeyPatch) -> None:
         conv(x)
     torch.jit.trace(conv, x, check_trace=False)
     monkeypatch.setattr(winograd, "FEWEST", 5)  # 8×8 are four tiles
+    assert products == []
     conv(x)
-    monkeypatch.setattr(winograd, "FEWEST", 1)
+    assert products == [1]
     monkeypatch.setattr(winograd, "NARROW", 6)
     conv(x)
-    assert len(used) == 1
+    monkeypatch.setattr(winograd, "FEWEST", 1)
+    conv(x)
+    assert (used, products) == ([1], [1])
 
 
 def test_other_convolutions_are_left_alone() -> None:

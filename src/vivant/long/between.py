@@ -153,9 +153,9 @@ def dissolved(prior: Any, shot: Shot, rng: Generator, on_call: OnCall = lambda l
     x = solver(prior)(watched(prior.bind(paths, rng), on_call), z, levels, rng)
     clips = []
     for k, (one, path) in enumerate(zip(x, paths, strict=True)):
-        support, travels = prior.outlines(path)
         field = prior.motion_of(one[None], path)
-        clips.append(paint.frames(path.painting, field, shot.frames, support, travels, arrive=k == 1))
+        support, travels, things = prior.outlines(path)
+        clips.append(paint.frames(path.painting, field, shot.frames, support, travels, things, arrive=k == 1))
     there, back = matched(shot.painting, shot.last)
 
     def frames() -> Iterator[Frame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,11 +22,12 @@ from ..combine import masked
 from ..once import Once
 from ..protocol import Card, Denoiser
 from . import paint, reel, weather
-from .around import around
+from .around import Lifted, Taken, around
 from .net import Config, MotionUNet, PictureReader, conditions
 from .pace import carried
 from .sky import SKY, drifting, unbroken
 from .text import UNKNOWN, TextReader, tokenize
+from .travel import spread
 from .weights import FILE, SCALE, load_networks
 
 TRAVELS = ("boat", "bird", "figure", "sun")
@@ -57,6 +59,14 @@ def presumed(scores: Float[Tensor, "1 K h w"], named: Float[Tensor, "K"]) -> Flo
     sure = sure / sure.sum(1, keepdim=True).clamp_min(1)
     rest = where - chosen
     return sure + rest * (1 - sure.sum(1, keepdim=True)) / rest.sum(1, keepdim=True).clamp_min(1e-6)
+
+
+class Outlines(NamedTuple):
+    """What may move within its own outline, and what takes its outline along, both in [0, 1]; things an arrow takes whole."""
+
+    support: Float[np.ndarray, "h w"]
+    travels: Float[np.ndarray, "h w"]
+    things: tuple[Lifted, ...]
 
 
 class Miniature:
@@ -119,7 +129,7 @@ class Miniature:
                 out = plain + weight * (out - plain)
             return recover(z, out, level, *coefficients("v_prediction", level))
 
-        near = torch.stack([self._around(s).amax(0) for s in shots])[:, None]
+        near = torch.stack([self._grid(np.maximum(*self._around(s)[:2])) for s in shots])[:, None]
         return masked(call, self.still(shots, rng), self.reach(where, told, near) * masks[:, :, None])
 
     def reach(
@@ -140,8 +150,7 @@ class Miniature:
 
     def frames(self, x: Video, shot: Shot) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """One clip, frame by frame: the painting itself, carried along the motion."""
-        support, travels = self.outlines(shot)
-        clip = paint.frames(shot.painting, self.motion_of(x, shot), shot.frames, support, travels, shot.loop)
+        clip = paint.frames(shot.painting, self.motion_of(x, shot), shot.frames, *self.outlines(shot), loop=shot.loop)
         falling, _ = weather.said(shot.prompt)
         if falling is not None:
             asked = _asked(shot)
@@ -158,20 +167,27 @@ class Miniature:
             dreamt = carried(drifting(dreamt, where[0], told[0]), where[0] * self._mask(shot)[0], told[0])
         return np.ascontiguousarray((dreamt * (_asked(shot) / 0.5)).cpu().numpy())
 
-    def outlines(self, shot: Shot) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """What may move within its own outline, and what takes its outline along, both in [0, 1]."""
+    def outlines(self, shot: Shot) -> Outlines:
+        """What of a painting may move, at the strength asked for."""
         _, where, told = self._read(shot)
-        moving = where * told[:, :, :1, None] * self._mask(shot)
+        taken = self._around(shot)
+        # An arrow says which: others of its kind stay.
+        others = torch.ones(len(SUBJECTS), 1, 1, device=self.device)
+        others[list(taken.subjects)] = 0
+        moving = where * told[:, :, :1, None] * self._mask(shot) * others
         # A figure that leans or nods stays where it is; only what drifts takes its outline along.
         leaves = moving * told[:, :, 5 + KINDS.index("drift"), None, None].clamp(0, 1)
         named = leaves[:, TRAVELLERS].sum(1)[0]
-        beside, along = self._around(shot) * self._mask(shot)[0]
-        things = torch.maximum(named, along)
+        beside, along = (self._grid(m) * self._mask(shot)[0, 0] for m in taken[:2])
+        travels = torch.maximum(named, along)
         stays = (moving.sum(1)[0] - named + beside) * (1 - along)
         # The outline is drawn where the reader is surer than not: a doubtful spire belongs to the town, not to the sky.
         firm = ((stays - 0.45) / 0.3).clamp(0, 1)
-        support, travels = (np.ascontiguousarray(m.cpu().numpy()) for m in (firm, things.clamp(0, 1)))
-        return support, travels
+        for thing in taken.things:
+            cells = cv2.resize(thing.outline, tuple(travels.shape[::-1]), interpolation=cv2.INTER_AREA)
+            travels = travels * self._grid(spread(cells, 1) < 0.05)
+        paced = tuple(Lifted(thing.outline, thing.way * np.float32(_asked(shot) / 0.5)) for thing in taken.things)
+        return Outlines(self._array(firm), self._array(travels.clamp(0, 1)), paced)
 
     def reel(self, shot: Shot, total: int) -> MotionFilm:
         """A film of `total` frames, painted window by window; `shot.frames` is how long one window lasts."""
@@ -215,12 +231,23 @@ class Miniature:
         scores = (self.reader(picture) + self.reader(picture.flip(-1)).flip(-1)) / 2
         return picture, F.interpolate(scores, (self.config.grid,) * 2, mode="area")
 
-    def _around(self, shot: Shot) -> Float[Tensor, "2 h w"]:
-        """What the arrows take along: within its own outline, and with it."""
+    def _around(self, shot: Shot) -> Taken:
+        """What the arrows take along."""
         _, where, told = self._read(shot)
         named = torch.nonzero(told[0, :, 0] > 0.5).flatten().tolist()
-        found = around(shot.controls.arrows, where[0].cpu().numpy(), shot.painting, named, TRAVELLERS)
-        return torch.from_numpy(np.stack(found)).to(self.device)
+        mask, arrows = shot.controls.mask, shot.controls.arrows
+
+        def look() -> Taken:
+            return around(arrows, self._array(where[0]), shot.painting, named, TRAVELLERS, mask)
+
+        by = (self.reader, self.text)
+        return self.once(look, shot.painting, shot.prompt, repr(arrows), mask if mask is not None else "", by=by)
+
+    def _grid(self, x: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(x, np.float32)).to(self.device)
+
+    def _array(self, x: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(x.cpu().numpy())
 
     def _mask(self, shot: Shot) -> Float[Tensor, "1 1 h w"]:
         g = self.config.grid
@@ -246,7 +273,10 @@ class MotionFilm:
 
     def __init__(self, prior: Miniature, shot: Shot, total: int) -> None:
         self.prior, self.shot = prior, shot
-        self.film = reel.Film(reel.Reel(shot.painting, *prior.outlines(shot)), total, prior.config.keys, shot.frames)
+        support, travels, things = prior.outlines(shot)
+        # An arrow says where a thing is at the film's end.
+        things = tuple(Lifted(one.outline, one.way * np.float32(shot.frames / total)) for one in things)
+        self.film = reel.Film(reel.Reel(shot.painting, support, travels, things), total, prior.config.keys, shot.frames)
         self.falling, _ = weather.said(shot.prompt)
         self.numbers = range(0)
 

@@ -55,7 +55,7 @@ def along_edges(
     cell = max(1, round(1.6 * max(work) / 32))
     near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (4 * cell + 1, 4 * cell + 1))
     fine = np.clip(fine, cv2.erode(rough, near), cv2.dilate(rough, near))
-    likely, fine = fine, _guided(guide, step(fine, *middle), max(1, cell // 6), 1e-3)
+    likely, fine = fine, guided(guide, step(fine, *middle), max(1, cell // 6), 1e-3)
     fine = step(fine, 0.25, 0.75).astype(np.float32)
     spread = (2 * cell + 1, 2 * cell + 1)
     inside, outside = (cv2.blur(w, spread)[..., None] + 1e-4 for w in (fine, 1 - fine))
@@ -101,7 +101,7 @@ def _soften(x: np.ndarray, axis: int) -> np.ndarray:
     return (low + 2 * x + high) / 4
 
 
-def _guided(guide: np.ndarray, p: np.ndarray, radius: int, eps: float) -> np.ndarray:
+def guided(guide: np.ndarray, p: np.ndarray, radius: int, eps: float) -> np.ndarray:
     """Guided filter of p by a colour guide, one channel at a time, averaged by contrast."""
     size = (2 * radius + 1, 2 * radius + 1)
     total, weights = np.zeros_like(p), np.zeros_like(p)

@@ -8,13 +8,15 @@ the bit; at rest every sheet is the painting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from .around import Lifted
+from .behind import behind
 from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, resize, step
 from .keys import bent, between
 from .travel import carried, followed, spread, travelling
@@ -37,6 +39,7 @@ def frames(
     count: int,
     support: Float[np.ndarray, "h w"] | None = None,
     travels: Float[np.ndarray, "h w"] | None = None,
+    things: Sequence[Lifted] = (),
     loop: bool = False,
     arrive: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -45,7 +48,7 @@ def frames(
     `field[k]` is the state at time (k+1)/L: backward displacement dx, dy in fractions of width and height (frame(p) =
     painting(p + d(p))) and a relative gain of light. Frame 0 is the painting; frame i is at time i/(count-1). `support`:
     what may move within its own outline (sky, water), `travels`: what takes its outline along (boats, birds), both in
-    [0, 1]; without them, that is read from the field. Memory does not grow with `count`. `loop`: the frame after the
+    [0, 1]; without them, that is read from the field. `things`: what goes its own, even way, whatever the field. Memory does not grow with `count`. `loop`: the frame after the
     last is the first. `arrive`: the last frame, not the first, is the painting; all moves towards it.
     """
     height, width = painting.shape[:2]
@@ -56,7 +59,8 @@ def frames(
         box = (left / width, top / height, 1 - right / width, 1 - bottom / height)
         state = np.stack([cropped(s, box) for s in state]) / np.array([box[2] - box[0], box[3] - box[1], 1], np.float32)
         support, travels = (None if m is None else cropped(m, box) for m in (support, travels))
-    sheets = Sheets(np.ascontiguousarray(painting[window]), state, support, travels)
+        things = framed(things, box)
+    sheets = Sheets(np.ascontiguousarray(painting[window]), state, support, travels, things)
     if loop:
         sheets.close()
     sheets.arrives = np.float32(arrive)
@@ -67,9 +71,15 @@ def frames(
         yield frame
 
 
+def framed(things: Sequence[Lifted], box: tuple[float, float, float, float]) -> list[Lifted]:
+    """Things as seen in the part `box` (x0, y0, x1, y1 in fractions) of the picture."""
+    size = np.array([box[2] - box[0], box[3] - box[1]], np.float32)
+    return [Lifted(cropped(thing.outline, box), thing.way / size) for thing in things]
+
+
 class _Thing(NamedTuple):
-    """Something cut out of the painting: its outline `cut` (h w) and paint, from (x, y) on, its way in pixels (L 2), and
-    the cells `mine` where it starts."""
+    """Something cut out of the painting: its outline `cut` (h w) and paint, from (x, y) on, its way in pixels (L 2), the
+    cells `mine` where it starts, and what of its way lies in one keyframe, in fractions, where that is told."""
 
     cut: np.ndarray
     paint: np.ndarray
@@ -77,14 +87,16 @@ class _Thing(NamedTuple):
     y: int
     way: np.ndarray
     mine: np.ndarray
+    pace: np.ndarray | None
 
 
 class Sheets:
     """What is computed once per clip: masks along the painting's edges, the sheets of paint, the travelling things."""
 
     def __init__(
-        self, painting: np.ndarray, field: np.ndarray, support: np.ndarray | None, travels: np.ndarray | None
-    ) -> None:
+        self, painting: np.ndarray, field: np.ndarray, support: np.ndarray | None, travels: np.ndarray | None,
+        lifted: Sequence[Lifted] = (),
+    ) -> None:  # fmt: skip
         height, width = painting.shape[:2]
         self.painting, self.native = painting, (width, height)
         scale = min(1.0, WORK / max(height, width))
@@ -99,6 +111,7 @@ class Sheets:
         self.shines, self.stirs = step(light, DIM / 2, 2 * DIM), step(reach, 0.7 * QUIET, 1.7 * QUIET)
         self.gain, move = self.told(field)
         self.lit, moves = bool(light.max() > DIM), bool(reach.max() > QUIET)
+        moves |= bool(lifted)
         self.idle = not (self.lit or moves)
         self.cover: np.ndarray | None = None
         self.carry: np.ndarray | None = None
@@ -109,9 +122,8 @@ class Sheets:
         if not moves:
             return
         origin = travelling(move, reach, QUIET) if travels is None else travels
-        clean, crossed = (
-            self._lift(move, np.asarray(origin, np.float32)) if origin.max() > 0.35 else (painting, reach < 0)
-        )
+        lift = bool(lifted) or origin.max() > 0.35
+        clean, crossed = self._lift(move, np.asarray(origin, np.float32), lifted) if lift else (painting, reach < 0)
         reach = np.where(crossed & (support is None), 0, np.hypot(move[..., 0], move[..., 1]).max(0))
         if reach.max() > QUIET:
             self._drift(clean, move, reach, crossed, support)
@@ -155,39 +167,52 @@ class Sheets:
         raw = np.where(crossed[..., None], steady, move)
         return raw + clear * (steady - raw)
 
-    def _lift(self, move: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cut out what starts at `origin` (h w). Returns the painting without it (H W 3) and the cells it crosses (h w)."""
-        width, height = self.native
+    def _lift(self, move: np.ndarray, origin: np.ndarray, lifted: Sequence[Lifted]) -> tuple[np.ndarray, np.ndarray]:
+        """Cut out the things, and what starts at `origin` (h w). Returns the painting without them (H W 3) and the cells
+        they cross (h w)."""
         crossed = np.zeros(origin.shape, bool)
         whole = np.zeros(self.work[::-1], np.float32)
+        for thing in lifted:
+            mine = cv2.resize(thing.outline, origin.shape[::-1], interpolation=cv2.INTER_AREA)
+            pace = thing.way / len(move)
+            crossed |= self._cut(
+                resize(thing.outline, self.work), np.arange(1, len(move) + 1)[:, None] * pace, mine, pace, whole
+            )
         _count, labels, stats, _ = cv2.connectedComponentsWithStats((origin > 0.35).astype(np.uint8))
         # A travelling thing keeps its shape: its way is the motion around it, followed from key to key.
         for label in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MOST_THINGS] + 1:
             mine = spread((labels == label).astype(np.float32), 1) * (origin > 0.02)
-            way = followed(move, mine)
-            passed = np.max([spread(carried(mine, w), 2) > 0 for w in way], 0)
-            path = way * np.array([width, height], np.float32)
-            if np.hypot(*path.T).max() < 1.5:
-                continue
             mask, _, _ = along_edges(self.guide, np.clip(2 * origin * spread(mine, 1), 0, 1), (0.3, 0.5))
-            if mask.max() < 0.5:
-                continue
-            crossed |= passed | (spread(mine, 2) > 0)
-            # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
-            mask = cv2.GaussianBlur(spread(mask, 2), (0, 0), 1.0)
-            whole = np.maximum(whole, mask)
-            cut = np.clip(resize(mask, self.native), 0, 1)
-            x, y, w, h = cv2.boundingRect((cut > 0.004).astype(np.uint8))
-            box = (slice(y, y + h), slice(x, x + w))
-            self.things.append(_Thing(cut[box].copy(), self.painting[box].copy(), x, y, path, mine))
+            crossed |= self._cut(spread(mask, 1), followed(move, mine), mine, None, whole)
         if not self.things:
             return self.painting, crossed
-        self.hole = np.clip(resize(whole, self.native), 0, 1)
-        self.behind = continued(self.painting, spread(whole, 2) < 0.02, self.work, 3)
+        # What an outline leaves of a thing must not stay behind when it goes.
+        away = cv2.GaussianBlur(spread(whole, 2), (0, 0), 1.0)
+        self.hole = np.clip(resize(away, self.native), 0, 1)
+        self.behind = behind(self.painting, away > 0.02, 3)
         return self.behind, crossed
+
+    def _cut(
+        self, mask: np.ndarray, way: np.ndarray, mine: np.ndarray, pace: np.ndarray | None, whole: np.ndarray
+    ) -> np.ndarray:
+        """Make a thing of what a mask at work size covers, and add it to `whole`. Returns the cells it crosses (h w)."""
+        path = way * np.array(self.native, np.float32)
+        if np.hypot(*path.T).max() < 1.5 or mask.max() < 0.5:
+            return np.zeros(mine.shape, bool)
+        # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
+        mask = cv2.GaussianBlur(spread(mask, 1), (0, 0), 1.0)
+        np.maximum(whole, mask, out=whole)
+        cut = np.clip(resize(mask, self.native), 0, 1)
+        x, y, w, h = cv2.boundingRect((cut > 0.004).astype(np.uint8))
+        box = (slice(y, y + h), slice(x, x + w))
+        self.things.append(_Thing(cut[box].copy(), self.painting[box].copy(), x, y, path, mine, pace))
+        passed = np.max([spread(carried(mine, w), 2) > 0 for w in way.astype(np.float32)], 0)
+        return np.asarray(passed | (spread(mine, 2) > 0))
 
     def way(self, thing: _Thing, move: np.ndarray) -> np.ndarray:
         """The way of one of the things through another window's motion, in fractions of the sides (L 2)."""
+        if thing.pace is not None:
+            return np.arange(1, len(move) + 1)[:, None] * thing.pace
         return followed(move, thing.mine)
 
     def close(self) -> None:

@@ -8,14 +8,15 @@ first window: nothing is cut out anew at a join.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from .around import Lifted
 from .edges import cropped, mount, step
 from .keys import Track, bent, composed, eased
-from .paint import CYCLE, Sheets
+from .paint import CYCLE, Sheets, framed
 
 SLOWEST = 0.004
 """drift over a window, as a fraction of the sides, under which nothing is carried"""
@@ -29,15 +30,17 @@ class Reel:
     def __init__(
         self, painting: UInt8[np.ndarray, "H W 3"],
         support: Float[np.ndarray, "h w"] | None = None, travels: Float[np.ndarray, "h w"] | None = None,
+        things: Sequence[Lifted] = (),
     ) -> None:  # fmt: skip
-        """`support`, `travels`: as `paint.frames` takes them."""
+        """`support`, `travels`, `things`: as `paint.frames` takes them; the things' ways are those of one window."""
         height, width = painting.shape[:2]
         top, bottom, left, right = mount(painting)
         self.painting = painting
         self.window = (slice(top, height - bottom), slice(left, width - right))
         self.box = (left / width, top / height, 1 - right / width, 1 - bottom / height)
         self.framed = bool(top + bottom + left + right)
-        self.masks = tuple(None if m is None else self._inside(m) for m in (support, travels))
+        self.support, self.travels = (None if m is None else self._inside(m) for m in (support, travels))
+        self.things = framed(things, self.box) if self.framed else list(things)
         self.sheets: Sheets | None = None
         self.swing, self.light, self.ways = Track(), Track(), Track()
         self.drifts: np.ndarray | None = None
@@ -57,7 +60,9 @@ class Reel:
             state = np.stack([self._inside(s) for s in state]) / size
         first = self.sheets is None
         if self.sheets is None:
-            self.sheets = Sheets(np.ascontiguousarray(self.painting[self.window]), state, *self.masks)
+            self.sheets = Sheets(
+                np.ascontiguousarray(self.painting[self.window]), state, self.support, self.travels, self.things
+            )
             self.sheets.lively = True
         sheets = self.sheets
         if sheets.idle:
@@ -72,7 +77,8 @@ class Reel:
             size = np.array(sheets.native, np.float32)
             ways = np.stack([sheets.way(thing, move) * size for thing in sheets.things], 1)
             if first:
-                self.reach = FARTHEST * np.linalg.norm(ways, axis=-1).max(0)
+                told = np.array([thing.pace is not None for thing in sheets.things])
+                self.reach = np.where(told, np.inf, FARTHEST * np.linalg.norm(ways, axis=-1).max(0))
             self.ways.go_on(ways if self.ways.end is None else ways + self.ways.end)
         if sheets.cover is None:
             return

@@ -1,0 +1,80 @@
+"""What a painting would show behind a thing that leaves its place: paint from elsewhere in it, fitted in.
+
+The best place to take it from is the one whose surround is most like the hole's; the difference that is left along the
+hole's rim is spread smoothly over it (cloning by a membrane, Pérez et al. 2003, by push and pull).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from .edges import continued, fill, resize
+
+RIM = 9
+"""pixels at work size around a hole that must be alike"""
+ASIDE, ABOVE = 0.3, 2.0
+"""how much dearer paint is from a whole width away, and from a whole height above or below: skies have their levels"""
+
+
+def behind(
+    painting: UInt8[np.ndarray, "H W 3"], hole: Bool[np.ndarray, "h w"], level: int = 1
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The painting with the hole (at work size) painted over.
+
+    Each of its parts is filled from one place; one that fits nowhere, as `edges.continued` does with `level`.
+    """
+    if hole.all() or not hole.any():
+        return painting
+    work = hole.shape[::-1]
+    out = painting
+    small = cv2.resize(painting, work, interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
+    count, labels = cv2.connectedComponents(hole.astype(np.uint8))
+    for label in range(1, count):
+        part = labels == label
+        shift = from_where(lab, part, hole)
+        if shift is None:
+            rest = continued(painting, ~part, work, level)
+            weight = resize(part, painting.shape[1::-1])[..., None]
+            out = np.rint(out + weight * (rest.astype(np.float32) - out)).astype(np.uint8)
+        else:
+            out = _cloned(out, painting, part, hole, shift)
+    return out
+
+
+def from_where(
+    lab: Float[np.ndarray, "h w 3"], part: Bool[np.ndarray, "h w"], hole: Bool[np.ndarray, "h w"]
+) -> tuple[int, int] | None:
+    """The shift (x, y in pixels) to where a part of the hole is filled from; None where nothing in the picture can."""
+    wide = cv2.dilate(part.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    x, y, w, h = cv2.boundingRect(wide)
+    box = (slice(y, y + h), slice(x, x + w))
+    rim = ((wide[box] > 0) & ~hole[box]).astype(np.float32)
+    if rim.sum() < 8 or h >= len(lab) or w >= lab.shape[1]:
+        return None
+    unlike = cv2.matchTemplate(lab, lab[box], cv2.TM_SQDIFF, mask=np.repeat(rim[..., None], 3, 2)) / rim.sum()
+    # All that is fetched must be paint: neither the hole itself nor another thing that goes.
+    spoilt = cv2.matchTemplate(hole.astype(np.float32), part[box].astype(np.float32), cv2.TM_CCORR)
+    rows, columns = np.mgrid[0 : unlike.shape[0], 0 : unlike.shape[1]]
+    dear = 1 + ASIDE * np.abs(columns - x) / lab.shape[1] + ABOVE * np.abs(rows - y) / len(lab)
+    cost = np.where(spoilt < 0.5, (unlike + 25) * dear, np.inf)
+    best = np.unravel_index(np.argmin(cost), cost.shape)
+    return (int(best[1]) - x, int(best[0]) - y) if np.isfinite(cost[best]) else None
+
+
+def _cloned(
+    out: np.ndarray, painting: np.ndarray, part: np.ndarray, hole: np.ndarray, shift: tuple[int, int]
+) -> np.ndarray:
+    """`out` with the paint from `shift` away laid over the part, the rims' difference spread over it."""
+    height, width = painting.shape[:2]
+    work = part.shape[::-1]
+    dx, dy = (round(s * n / m) for s, n, m in zip(shift, (width, height), work, strict=True))
+    carry = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
+    fetched = cv2.warpAffine(painting, carry, (width, height), borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+    apart = cv2.resize(painting.astype(np.float32) - fetched, work, interpolation=cv2.INTER_AREA)
+    rim = (cv2.dilate(part.astype(np.uint8), np.ones((RIM, RIM), np.uint8)) > 0) & ~hole
+    smooth = resize(cv2.GaussianBlur(fill(apart, rim), (0, 0), 2.0), (width, height))
+    weight = cv2.GaussianBlur(resize(part, (width, height)), (0, 0), 1.0)[..., None]
+    return np.clip(np.rint(out + weight * (fetched + smooth - out)), 0, 255).astype(np.uint8)

@@ -21,6 +21,7 @@ from vivant.long.film import Film, animate_long, dreamt, partial, shoot, work_fo
 from vivant.long.paint import painter
 from vivant.long.segments import Folder, join
 from vivant.priors.analytic import AnalyticPrior
+from vivant.priors.miniature.around import Lifted
 from vivant.priors.miniature.keys import Track, composed
 from vivant.priors.miniature.reel import Film as MotionFrames
 from vivant.priors.miniature.reel import Reel
@@ -211,6 +212,24 @@ def filmed(field: np.ndarray, total: int, window: int) -> list[np.ndarray]:
     while len(frames) < total:
         frames += list(strip.paint(strip.go_on(field)))
     return frames
+
+
+def test_what_an_arrow_takes_is_at_its_end_when_the_film_ends() -> None:
+    outline = np.zeros(textured().shape[:2], np.float32)
+    height, width = outline.shape
+    outline[height // 2 - 8 : height // 2 + 8, 10:26] = 1
+    painting = textured().copy()
+    painting[outline > 0] = 0
+    total, window, way = 60, 24, np.array([0.5, 0.0], np.float32)
+    nothing = np.zeros((32, 32), np.float32)
+    reel = Reel(painting, nothing, nothing, [Lifted(outline, way * np.float32(window / total))])
+    strip, frames = MotionFrames(reel, total, 8, window), []
+    while len(frames) < total:
+        frames += list(strip.paint(strip.go_on(drift(0))))
+    place = [float(np.nonzero(f.max(2)[height // 2 - 4 : height // 2 + 4] < 20)[1].mean()) for f in frames]
+    assert place[-1] - place[0] == pytest.approx(0.5 * width * (total - 1) / total, abs=2)
+    steps = np.diff(place)
+    assert np.abs(steps - steps.mean()).max() < 0.5, "evenly, through the joins"
 
 
 def test_clouds_drift_for_500_frames_without_a_tear_or_a_smear() -> None:

@@ -38,13 +38,19 @@ def outline() -> np.ndarray:
 
 def test_an_arrow_beside_a_sail_leaves_it_alone() -> None:
     arrow = Arrow(0.66, 0.45, 0.8, 0.45)
-    stays, leaves, *_ = around([arrow], where({BOAT: 0.6, SKY: 0.4}), painting(), [SKY], [BOAT])
+    stays, leaves, *_ = around([arrow], where({BOAT: 0.6, SKY: 0.4}), painting(), [], [BOAT])
     inside = outline() > 0.99
     assert inside.sum() > 5 and stays[inside].max() < 0.05 and not leaves.any()
     row, column = int(0.45 * 32), int(0.66 * 32)
     assert stays[row, column] == 1 and stays[row - 3, column + 3] > 0.9
     y, x = np.mgrid[0:32, 0:32]
     assert not stays[np.maximum(abs(y - row), abs(x - column)) > NEAR].any()
+
+
+def test_where_the_sentence_says_what_moves_the_arrow_adds_nothing_but_its_place() -> None:
+    arrow = Arrow(0.66, 0.45, 0.8, 0.45)
+    stays, leaves, *_ = around([arrow], where(), painting(), [SKY], [BOAT])
+    assert stays.sum() == 1 and stays[int(0.45 * 32), int(0.66 * 32)] == 1 and not leaves.any()
 
 
 def test_a_sail_goes_whole_whatever_it_is_taken_for() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,8 +27,6 @@ def prior():
 
 @pytest.fixture(scope="module")
 def shot():
-    import cv2
-
     import vivant
 
     path = next(iter(vivant.__path__)) + "/data/demo.jpg"
@@ -120,6 +119,23 @@ def test_an_arrow_turns_the_motion(prior, shot):
         x = run(prior, replace(shot, controls=Controls(arrows=arrows)))
         angles.append(float(-x[0, 0, -1, 2:9, 8:30].mean()))
     assert angles[0] > 0 > angles[1]
+
+
+def test_an_arrow_takes_its_boat_and_no_other(prior):
+    rng = np.random.default_rng(0)
+    picture = np.zeros((192, 256, 3), np.float32)
+    picture[:80], picture[80:] = (150, 190, 230), (50, 90, 130)
+    picture = np.clip(picture + rng.normal(0, 4, (192, 256, 1)), 0, 255).astype(np.uint8)
+    for x in (70, 190):
+        cv2.fillPoly(picture, [np.array([[x - 22, 112], [x + 22, 112], [x + 14, 124], [x - 14, 124]])], (90, 45, 25))
+        cv2.fillPoly(picture, [np.array([[x, 70], [x + 18, 108], [x, 108]])], (245, 240, 225))
+    arrow = Arrow(76 / 256, 98 / 192, 108 / 256, 98 / 192)  # 32 pixels to the right
+    shot = Shot(picture, "The boat sails", controls=Controls(arrows=(arrow,)), frames=5, steps=6, distil=0.0)
+    last = list(prior.frames(run(prior, shot), shot))[-1]
+    sail = (slice(90, 105), slice(72, 80))
+    assert np.abs(last[90:105, 104:112].astype(int) - picture[sail]).mean() < 4
+    assert np.abs(last[sail].astype(int) - 240).min() > 20, "no ghost"
+    assert (last[:, 160:] == picture[:, 160:]).all(), "the other boat stays"
 
 
 def test_same_seed_same_clip_other_seed_other_clip(prior, shot):

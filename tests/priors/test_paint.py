@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vivant.priors.miniature import paint
+from vivant.priors.miniature.around import Lifted
 
 KEYS, GRID = 8, 32
 
@@ -98,6 +99,60 @@ def test_a_boat_keeps_its_size_on_its_way():
     picture, field = boat()
     for frame in list(paint.frames(picture, field, 12))[1:]:
         assert 0.75 < (frame[..., 0] < 90).sum() / (picture[..., 0] < 90).sum() < 1.35
+
+
+def lifted():
+    """A dark boat on textured water, its outline, and the whole picture with the boat half a picture further on."""
+    picture, outline = texture(192, 256, level=150, contrast=20), np.zeros((192, 256), np.float32)
+    cv2.ellipse(outline, (70, 96), (26, 14), 0, 0, 360, 1.0, -1)
+    picture[outline > 0] = texture(192, 256, 3, level=40, contrast=20)[outline > 0]
+    return picture, outline
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_a_thing_goes_exactly_as_far_as_it_is_told(window):
+    """To the pixel, with a mount around the picture and without; behind it lies water again."""
+    picture, outline = lifted()
+    way = np.array([0.375, -0.125], np.float32)  # 96 and -24 pixels
+    if window:
+        rims = [window] * 4
+        picture = cv2.copyMakeBorder(picture, *rims, cv2.BORDER_CONSTANT, value=(240, 235, 225))
+        outline = cv2.copyMakeBorder(outline, *rims, cv2.BORDER_CONSTANT, value=0)
+        way = way * np.array([256 / picture.shape[1], 192 / picture.shape[0]], np.float32)
+    nothing = np.zeros((GRID, GRID), np.float32)
+    clip = list(paint.frames(picture, ramp(), 5, nothing, nothing, [Lifted(outline, way)]))
+    assert (clip[0] == picture).all()
+    core = cv2.erode(outline, np.ones((7, 7))) > 0
+    for i, frame in enumerate(clip):
+        there = np.roll(frame, (6 * i, -24 * i), (0, 1))
+        assert difference(there, picture)[core].mean() < 2
+    y, x = np.nonzero(core)
+    assert clip[-1][y, x].min() > 80, "no ghost"
+    far = cv2.dilate(np.max([np.roll(outline, (-6 * i, 24 * i), (0, 1)) for i in range(5)], 0), np.ones((41, 41))) == 0
+    assert all((frame[far] == picture[far]).all() for frame in clip)
+
+
+def test_a_thing_comes_back_in_a_loop_and_arrives_where_it_was_painted():
+    picture, outline = lifted()
+    nothing = np.zeros((GRID, GRID), np.float32)
+    things = [Lifted(outline, np.array([0.375, 0], np.float32))]
+    loop = list(paint.frames(picture, ramp(), 8, nothing, nothing, things, loop=True))
+    dark = [float(np.nonzero(f[..., 0] < 90)[1].mean()) for f in loop]
+    assert np.argmax(dark) == 4 and dark[4] - dark[0] == pytest.approx(96, abs=3)
+    assert dark[1] == pytest.approx(dark[7], abs=1)
+    arriving = list(paint.frames(picture, ramp(), 5, nothing, nothing, things, arrive=True))
+    assert (arriving[-1] == picture).all()
+    assert float(np.nonzero(arriving[0][..., 0] < 90)[1].mean()) < dark[0] - 40
+
+
+def test_a_mast_stays_when_the_sky_drifts_behind_it():
+    """Two pixels wide, far finer than the field and its support."""
+    picture = cv2.GaussianBlur(texture(200, 280, level=190, contrast=25), (0, 0), 3)
+    picture[140:] = texture(200, 280, 1, level=45, contrast=15)[140:]
+    picture[100:140, 140:142] = 30
+    sky = 1 - np.repeat((np.arange(GRID) >= 22)[:, None], GRID, 1).astype(np.float32)
+    for frame in paint.frames(picture, ramp(0.08, 0, sky), 4, sky, 0 * sky):
+        assert (frame[104:136, 140:142].max(2) < 70).mean() > 0.9
 
 
 def tower():

@@ -25,7 +25,7 @@ from . import paint, reel, weather
 from .around import Lifted, Taken, around
 from .net import Config, MotionUNet, PictureReader, conditions
 from .pace import carried
-from .sky import SKY, drifting, unbroken
+from .sky import SKY, drifting, swept, unbroken
 from .text import UNKNOWN, TextReader, tokenize
 from .travel import spread
 from .weights import FILE, SCALE, load_networks
@@ -163,7 +163,9 @@ class Miniature:
         scale = torch.tensor(SCALE, device=x.device).view(1, 3, 1, 1, 1)
         _, where, told = self._read(shot)
         dreamt = (x.float() * scale)[0].transpose(0, 1)
-        if not shot.controls.arrows:  # arrows say themselves how far
+        if shot.controls.arrows:  # they say themselves how far
+            dreamt = swept(dreamt, where[0], told[0], shot.controls.arrows)
+        else:
             dreamt = carried(drifting(dreamt, where[0], told[0]), where[0] * self._mask(shot)[0], told[0])
         return np.ascontiguousarray((dreamt * (_asked(shot) / 0.5)).cpu().numpy())
 

@@ -91,6 +91,9 @@ def around(
                 own, whole = where[:, row, column], False
                 likeness = np.tensordot(own, where, 1) / max(float(own @ own), 1e-9)
                 piece = piece_at(painting, arrow.x0, arrow.y0, EDGE)
+        if not whole and any(own[k] >= SURE for k in named):
+            stays[row, column] = 1  # the sentence says what moves, the arrow how
+            continue
         alike = unbroken(painting, step(likeness, *SAME).astype(np.float32))
         if not whole or piece.mean() <= LARGEST_PIECE:
             alike = np.maximum(alike, cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA))

@@ -14,7 +14,9 @@ from .edges import continued, fill, resize
 
 RIM = 9
 """pixels at work size around a hole that must be alike"""
-ASIDE, ABOVE = 0.3, 2.0
+LOUD = 1.0
+"""what a thing in the fetched paint weighs, against a rim that is as unlike"""
+ASIDE, ABOVE = 0.3, 6.0
 """how much dearer paint is from a whole width away, and from a whole height above or below: skies have their levels"""
 
 
@@ -57,9 +59,15 @@ def from_where(
     unlike = cv2.matchTemplate(lab, lab[box], cv2.TM_SQDIFF, mask=np.repeat(rim[..., None], 3, 2)) / rim.sum()
     # All that is fetched must be paint: neither the hole itself nor another thing that goes.
     spoilt = cv2.matchTemplate(hole.astype(np.float32), part[box].astype(np.float32), cv2.TM_CCORR)
+    # Another boat has the same water around it: what stands out from its own surround is not what lies behind this one.
+    reach = max(w, h) / 2
+    loud = np.square(lab - cv2.GaussianBlur(lab, (0, 0), reach)).sum(2) - np.square(
+        lab - cv2.GaussianBlur(lab, (0, 0), 2.0)
+    ).sum(2)
+    loud = cv2.matchTemplate(np.maximum(loud, 0), part[box].astype(np.float32), cv2.TM_CCORR) / part.sum()
     rows, columns = np.mgrid[0 : unlike.shape[0], 0 : unlike.shape[1]]
     dear = 1 + ASIDE * np.abs(columns - x) / lab.shape[1] + ABOVE * np.abs(rows - y) / len(lab)
-    cost = np.where(spoilt < 0.5, (unlike + 25) * dear, np.inf)
+    cost = np.where(spoilt < 0.5, (unlike + LOUD * loud + 25) * dear, np.inf)
     best = np.unravel_index(np.argmin(cost), cost.shape)
     return (int(best[1]) - x, int(best[0]) - y) if np.isfinite(cost[best]) else None
 

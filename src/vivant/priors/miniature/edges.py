@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 
 WORK = 384
 """longest side in pixels of the masks; the paint is never resized"""
+THIN = 9
+"""pixels at that size: what is thinner may be a mast"""
+STANDS_OUT, RARE = 25, 0.985
+"""how much, of 255, a mast differs from what is beside it, and how rare that must be in the paint around"""
+FARTHEST = 0.12
+"""how far a mast reaches, as a share of the longer side"""
 
 
 def mount(painting: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int, int, int]:
@@ -62,6 +68,28 @@ def along_edges(
     tones = (cv2.blur(guide * w[..., None], spread) / n for w, n in ((fine, inside), (1 - fine, outside)))
     contrast = np.abs(np.subtract(*tones)).max(2)
     return fine, likely, cv2.GaussianBlur(step(contrast, 0.03, 0.1), (0, 0), cell / 2).astype(np.float32)
+
+
+def slender(guide: Float[np.ndarray, "h w 3"], of: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Masts, spires and branches: thin strokes that begin at `of`, reach out of it, and stand out from the paint there.
+
+    `guide`: colours, 0..1. What is no thicker than `THIN` pixels and differs from both its sides (top-hat and black-hat) by
+    more than all but the strongest strokes around: in paint that is all strokes, none does.
+    """
+    out = np.zeros(of.shape, bool)
+    if of.all() or not of.any():
+        return out
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THIN, THIN))
+    lab = cv2.cvtColor(np.rint(255 * guide).astype(np.uint8), cv2.COLOR_RGB2LAB)
+    hats = [cv2.morphologyEx(c, how, disc) for c in cv2.split(lab) for how in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)]
+    apart = np.max(hats, axis=0)
+    near = cv2.dilate(of.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    away = cv2.distanceTransform((~of).astype(np.uint8), cv2.DIST_L2, 5)
+    strokes = apart > max(STANDS_OUT, float(np.quantile(apart[~of], RARE)))
+    reached = ((strokes & (away <= FARTHEST * max(of.shape))) | near).astype(np.uint8)
+    _, labels = cv2.connectedComponents(reached, connectivity=8)
+    mine = np.unique(labels[of])
+    return np.asarray(np.isin(labels, mine[mine > 0]) & ~near)
 
 
 def step(x: np.ndarray, low: float, high: float) -> np.ndarray:

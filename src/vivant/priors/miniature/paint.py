@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from .around import Lifted
 from .behind import behind
-from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, resize, step
+from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, resize, slender, step
 from .keys import bent, between
 from .travel import carried, followed, spread, travelling
 
@@ -29,6 +29,8 @@ CYCLE = 0.07
 """how far a drift goes, as a fraction of the sides, before a loop fades it into itself"""
 GRAIN = 0.006
 """how fine a painting's texture is taken to be, as a fraction of the longer side"""
+LEFT_BEHIND = 4
+"""pixels at work size around a thing cut out for an arrow that go with it: what its outline missed must not stay"""
 MOST_THINGS = 6
 """travelling things that are cut out, the largest first"""
 
@@ -147,13 +149,14 @@ class Sheets:
         mask, likely, clear = along_edges(self.guide, rough, (0.55, 0.75))
         # A short way drags nothing visible along, and the painting's own paint is better than any filling.
         pace = fill(reach[..., None], rough**4)[..., 0]
-        clear = clear * resize(step(pace, 0.025, 0.06), self.work)
+        clear = clear * resize(step(pace, 0.012, 0.03), self.work)
         # Without an edge to follow, motion dies away smoothly and the sheet is the painting itself.
         clear_low = cv2.resize(clear, rough.shape[::-1], interpolation=cv2.INTER_AREA)[..., None]
         wide = resize(
             step(reach, 0.7 * QUIET, 2 * QUIET) * (1 if support is None else step(support, 0.02, 0.5)), self.work
         )
-        mask = clear * mask + (1 - clear) * wide
+        thin = spread(slender(self.guide, mask < 0.5).astype(np.float32), 1)
+        mask = np.minimum(clear * mask + (1 - clear) * wide, 1 - cv2.GaussianBlur(thin, (0, 0), 0.7))
         self.where = (crossed, rough, clear_low)
         self.flow = self.sheets_flow(move)
         self.cover = np.clip(resize(mask, self.native), 0, 1)
@@ -186,10 +189,8 @@ class Sheets:
             crossed |= self._cut(spread(mask, 1), followed(move, mine), mine, None, whole)
         if not self.things:
             return self.painting, crossed
-        # What an outline leaves of a thing must not stay behind when it goes.
-        away = cv2.GaussianBlur(spread(whole, 2), (0, 0), 1.0)
-        self.hole = np.clip(resize(away, self.native), 0, 1)
-        self.behind = behind(self.painting, away > 0.02, 3)
+        self.hole = np.clip(resize(whole, self.native), 0, 1)
+        self.behind = behind(self.painting, spread(whole, 2) >= 0.02, 3)
         return self.behind, crossed
 
     def _cut(
@@ -201,7 +202,8 @@ class Sheets:
             return np.zeros(mine.shape, bool)
         # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
         mask = cv2.GaussianBlur(spread(mask, 1), (0, 0), 1.0)
-        np.maximum(whole, mask, out=whole)
+        rim = 0 if pace is None else LEFT_BEHIND
+        np.maximum(whole, spread(mask, rim), out=whole)
         cut = np.clip(resize(mask, self.native), 0, 1)
         x, y, w, h = cv2.boundingRect((cut > 0.004).astype(np.uint8))
         box = (slice(y, y + h), slice(x, x + w))

@@ -6,6 +6,8 @@ is of one piece in the painting belongs to one thing; and far clouds cross a sma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ...data.captions import KINDS, SUBJECTS
+from ...shot import Arrow
 from .edges import step
 
 SKY, FRAME = SUBJECTS.index("sky"), SUBJECTS.index("frame")
@@ -30,6 +33,8 @@ LARGEST_PIECE = 0.1
 """of the picture: what is larger and of one colour is the sky itself, or water"""
 RISE = 0.6
 """share of the sky's height, from what stands before it, over which the drift comes to its full pace"""
+SLOWEST = 0.25
+"""share of the full pace that an arrow's place is taken to have at least"""
 
 
 def unbroken(painting: UInt8[np.ndarray, "H W 3"], sky: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
@@ -99,3 +104,34 @@ def parallax(sky: Float[np.ndarray, "h w"], frame: Float[np.ndarray, "h w"]) -> 
     height = float(np.quantile(away[sky > 0.5], 0.95))
     pace = step(away, 0, max(RISE * height, 1.0))
     return cv2.GaussianBlur(pace, (0, 0), 1.0).astype(np.float32)
+
+
+def swept(
+    field: Float[Tensor, "L 3 h w"],
+    where: Float[Tensor, "K h w"],
+    told: Float[Tensor, "K 10"],
+    arrows: Sequence[Arrow],
+) -> Float[Tensor, "L 3 h w"]:
+    """The field with a drifting sky going as the arrows that start on it say: all of it one way, as a wind would have it.
+
+    A field that dies away around each arrow would draw clouds out like dough. The sky goes their mean way, as far at the
+    first of them as it says, and slower towards what stands before it. Arrows that point apart by more than a right angle,
+    and pins, leave the dreamt field.
+    """
+    height, width = where.shape[1:]
+    if told[SKY, 0] <= 0.5 or KINDS[int(told[SKY, 5:].argmax())] != "drift":
+        return field
+    sky = where[SKY].float().cpu().numpy()
+    cells = [(min(int(a.y0 * height), height - 1), min(int(a.x0 * width), width - 1)) for a in arrows]
+    mine = [(cell, a) for cell, a in zip(cells, arrows, strict=True) if sky[cell] > 0.5]
+    ways = np.array([((a.x1 - a.x0) * a.speed, (a.y1 - a.y0) * a.speed) for _, a in mine], np.float32)
+    pace = parallax(sky, where[FRAME].float().cpu().numpy())
+    if pace is None or not mine or not np.all(ways @ ways.T > 0):
+        return field
+    pace = np.minimum(pace / max(float(pace[mine[0][0]]), SLOWEST), 1)
+    times = np.arange(1, len(field) + 1, dtype=np.float32) / len(field)
+    even = -times[:, None, None, None] * ways.mean(0)[:, None, None] * pace
+    move = field[:, :2].float().cpu().numpy()
+    out = field.clone()
+    out[:, :2] = torch.from_numpy((move + np.clip(2 * sky, 0, 1) * (even - move)).astype(np.float32)).to(field)
+    return out

@@ -36,12 +36,18 @@ def test_animate_and_rerun(painting, tmp_path, capsys):
     assert call("animate", painting, "Clouds drift to the right", "-o", tmp_path / "a.mp4", "--json", *QUICK) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["frames"] == 4 and report["size"] == [140, 100] and report["evaluations"] > 3
+    assert 0.02 < report["motion_percent"] < 5
     assert read_recipe(tmp_path / "a.mp4")["prompt"] == "Clouds drift to the right"
     assert call("rerun", tmp_path / "a.mp4", "-o", tmp_path / "b.mp4") == 0
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert call("animate", painting, "Clouds drift to the right", "-o", tmp_path / "frames", *QUICK) == 0
     first = np.asarray(Image.open(tmp_path / "frames" / "frame_00000.png"))
     assert (first == np.asarray(Image.open(painting))).all()
+
+
+def test_version(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"vivant {vivant.__version__}\n"
 
 
 def test_a_mask_freezes_to_the_pixel(painting, tmp_path):

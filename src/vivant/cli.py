@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,25 @@ app = typer.Typer(
     name="vivant", help="Bring a painting to life from a sentence.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        print(f"vivant {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def vivant(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Bring a painting to life from a sentence."""
+
+
 train_app = typer.Typer(help="Train a model with the project's own recipes.", no_args_is_help=True)
 eval_app = typer.Typer(
     help="Measure: does what was named move, where it was told, and is the rest still?", no_args_is_help=True

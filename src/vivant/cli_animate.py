@@ -138,7 +138,7 @@ def animate(
         return
     with Progress(not as_json) as progress:
         result = pipeline.animate(source, words, frames=frames, loop=loop, on_progress=progress, **how)
-        report = _saved(result, target)
+        report = _saved(result, target, as_json)
     finish(report, as_json)
 
 
@@ -162,7 +162,7 @@ def rerun(
 
     with Progress(not as_json) as progress:
         result = pipeline.rerun(recipe, progress)
-        report = _saved(result, target)
+        report = _saved(result, target, as_json)
     finish(report, as_json)
 
 
@@ -234,11 +234,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def _saved(result: Any, target: Path) -> dict[str, Any]:
+def _saved(result: Any, target: Path, measure: bool = False) -> dict[str, Any]:
     """Write a clip; what there is to say of it."""
     start = time.perf_counter()
-    path = result.save(target)
+    path = result.save(target, measure)
     return {
+        **({"motion_percent": round(result.motion, 4)} if measure else {}),
         "output": str(path), "frames": result.shot.frames, "fps": result.shot.fps,
         "size": [result.shot.painting.shape[1], result.shot.painting.shape[0]], "evaluations": result.evaluations,
         "seconds": {**result.seconds, "render": round(time.perf_counter() - start, 3)}, "warnings": result.warnings,

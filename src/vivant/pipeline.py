@@ -30,6 +30,8 @@ class Result:
     warnings: list[str]
     _render: Callable[[], Iterator[np.ndarray]] = field(repr=False)
     _progress: Progress = field(repr=False, default=silent)
+    motion: float | None = None
+    """mean flow from frame to frame, % of the diagonal, once `save` has measured it"""
 
     def frames(self) -> Iterator[np.ndarray]:
         """The frames, (H, W, 3) uint8 sRGB at the painting's size."""
@@ -37,15 +39,22 @@ class Result:
             self._progress("painting", i + 1, self.shot.frames)
             yield frame
 
-    def save(self, path: str | Path) -> Path:
-        """Write .mp4, .gif, .webp, .apng, or a folder of PNGs; whole or not at all, the recipe inside."""
+    def save(self, path: str | Path, measure: bool = False) -> Path:
+        """Write .mp4, .mov, .mkv, .gif, .webp, .apng, or a folder of PNGs; whole or not at all, the recipe inside.
+
+        `measure`: tell `motion` meanwhile.
+        """
+        from .flow import Measured
         from .render.export import export, spare
 
         spare(Path(path), *(self.recipe.get(name) for name in ("painting", "mask", "proxy")))
         spare(Path(path), *(region["mask"] for region in self.recipe.get("regions", ())))
         spare(Path(path), *(one["path"] for one in self.recipe.get("lora", ())))
         start = time.perf_counter()
-        written = export(self.frames(), path, self.shot.fps, json.dumps(self.recipe, sort_keys=True))
+        seen = Measured(self.frames())
+        frames = iter(seen) if measure else self.frames()
+        written = export(frames, path, self.shot.fps, json.dumps(self.recipe, sort_keys=True))
+        self.motion = seen.percent if measure else None
         self.seconds["render"] = round(time.perf_counter() - start, 3)
         return written
 

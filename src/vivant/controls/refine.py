@@ -37,9 +37,9 @@ GIVEN = SEEN + 2 + 2 + 4 + 2
 REACH = 1.0
 """σ of `likened`, as a share of the frame's side: a thing moves as a whole, farther than eq. 6 reaches"""
 
-TRUST = 0.5
-"""Share of what T makes of the likened field that is taken. With all of it what stays is stiller (0.22 for 0.33 % of the
-side off, for the packaged weights) and what moves is farther off (2.10 for 1.82 %); the sum is the same."""
+TRUST = 0.75
+"""Share of what T makes of the likened field that is taken: with it what moves is least far off, with all of it what stays
+is stillest (`benchmarks/refine.py`)."""
 
 
 class Down(nn.Module):

@@ -47,10 +47,18 @@ def test_an_arrow_beside_a_sail_leaves_it_alone() -> None:
     assert not stays[np.maximum(abs(y - row), abs(x - column)) > NEAR].any()
 
 
-def test_where_the_sentence_says_what_moves_the_arrow_adds_nothing_but_its_place() -> None:
-    arrow = Arrow(0.66, 0.45, 0.8, 0.45)
-    stays, leaves, *_ = around([arrow], where(), painting(), [SKY], [BOAT])
-    assert stays.sum() == 1 and stays[int(0.45 * 32), int(0.66 * 32)] == 1 and not leaves.any()
+def test_in_a_sky_that_the_sentence_names_the_reader_draws_the_line_not_the_colour() -> None:
+    """A soft tower is of the sky's colours: the piece of one colour would take it along."""
+    soft = painting()
+    soft[100:200, 150:180] = np.clip(soft[100:200, 150:180].astype(int) + 4, 0, 255).astype(np.uint8)
+    seen, tower = where(), (slice(13, 24), slice(19, 22))
+    seen[:, tower[0], tower[1]] = 0
+    seen[WATER, tower[0], tower[1]] = 1
+    arrow = Arrow(0.74, 0.6, 0.86, 0.6)
+    named, *_ = around([arrow], seen, soft, [SKY], [BOAT])
+    assert named[tower].max() == 0 and named[int(0.6 * 32), int(0.8 * 32)] > 0.9
+    unnamed, *_ = around([arrow], seen, soft, [WATER], [BOAT])
+    assert unnamed[tower].max() > 0.5
 
 
 def test_a_sail_goes_whole_whatever_it_is_taken_for() -> None:

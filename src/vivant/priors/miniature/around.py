@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from ...shot import Arrow
 from .cutout import thing_at
 from .edges import step
-from .sky import ALIKE, FINE, LARGEST_PIECE, unbroken
+from .sky import ALIKE, FINE, LARGEST_PIECE, SKY, unbroken
 
 NEAR = 5
 """cells around its start as far as an arrow lets things move that do not move as a whole"""
@@ -91,11 +91,9 @@ def around(
                 own, whole = where[:, row, column], False
                 likeness = np.tensordot(own, where, 1) / max(float(own @ own), 1e-9)
                 piece = piece_at(painting, arrow.x0, arrow.y0, EDGE)
-        if not whole and any(own[k] >= SURE for k in named):
-            stays[row, column] = 1  # the sentence says what moves, the arrow how
-            continue
+        told = not whole and SKY in named and own[SKY] >= SURE
         alike = unbroken(painting, step(likeness, *SAME).astype(np.float32))
-        if not whole or piece.mean() <= LARGEST_PIECE:
+        if not told and (not whole or piece.mean() <= LARGEST_PIECE):  # where the sentence says what moves, it does
             alike = np.maximum(alike, cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA))
         alike[row, column] = 1
         if whole:

@@ -31,6 +31,10 @@ GRAIN = 0.006
 """how fine a painting's texture is taken to be, as a fraction of the longer side"""
 LEFT_BEHIND = 4
 """pixels at work size around a thing cut out for an arrow that go with it: what its outline missed must not stay"""
+SHORT = (0.025, 0.005)
+"""displacement, as a fraction of the sides, that drags nothing visible along: in a small patch, and in a wide one"""
+WIDE = 3.0
+"""cells over which a patch is looked at for that"""
 MOST_THINGS = 6
 """travelling things that are cut out, the largest first"""
 
@@ -147,16 +151,19 @@ class Sheets:
         if support is not None:
             rough = np.minimum(step(support, 0.2, 0.8), step(reach, 0.7 * QUIET, 1.7 * QUIET))
         mask, likely, clear = along_edges(self.guide, rough, (0.55, 0.75))
-        # A short way drags nothing visible along, and the painting's own paint is better than any filling.
+        # A short way drags nothing visible along, and the painting's own paint is better than any filling. Before a wide sky
+        # or sea even a short one shows, and there is enough of it to fill with.
         pace = fill(reach[..., None], rough**4)[..., 0]
-        clear = clear * resize(step(pace, 0.012, 0.03), self.work)
+        wide = step(cv2.GaussianBlur(rough, (0, 0), WIDE), 0.35, 0.65)
+        least = SHORT[0] + wide * (SHORT[1] - SHORT[0])
+        clear = clear * resize(step(pace / least, 1.0, 2.4), self.work)
         # Without an edge to follow, motion dies away smoothly and the sheet is the painting itself.
         clear_low = cv2.resize(clear, rough.shape[::-1], interpolation=cv2.INTER_AREA)[..., None]
-        wide = resize(
+        dying = resize(
             step(reach, 0.7 * QUIET, 2 * QUIET) * (1 if support is None else step(support, 0.02, 0.5)), self.work
         )
         thin = spread(slender(self.guide, mask < 0.5).astype(np.float32), 1)
-        mask = np.minimum(clear * mask + (1 - clear) * wide, 1 - cv2.GaussianBlur(thin, (0, 0), 0.7))
+        mask = np.minimum(clear * mask + (1 - clear) * dying, 1 - cv2.GaussianBlur(thin, (0, 0), 0.7))
         self.where = (crossed, rough, clear_low)
         self.flow = self.sheets_flow(move)
         self.cover = np.clip(resize(mask, self.native), 0, 1)

@@ -222,7 +222,7 @@ def test_what_an_arrow_takes_is_at_its_end_when_the_film_ends() -> None:
     painting[outline > 0] = 0
     total, window, way = 60, 24, np.array([0.5, 0.0], np.float32)
     nothing = np.zeros((32, 32), np.float32)
-    reel = Reel(painting, nothing, nothing, [Lifted(outline, way * np.float32(window / total))])
+    reel = Reel(painting, nothing, nothing, [Lifted(outline, way, 8 * total / window)])
     strip, frames = MotionFrames(reel, total, 8, window), []
     while len(frames) < total:
         frames += list(strip.paint(strip.go_on(drift(0))))

@@ -56,6 +56,13 @@ def test_nothing_is_fetched_from_another_hole() -> None:
     assert (filled[first | second][:, 0] > 200).mean() < 0.02
 
 
+def test_two_holes_that_fit_nowhere_lend_each_other_no_paint() -> None:
+    painting = np.full((120, 200, 3), 128, np.uint8)
+    bars = hole(slice(0, 120), slice(40, 70)) | hole(slice(0, 120), slice(130, 160))
+    painting[bars] = (255, 0, 0)
+    assert np.abs(behind(painting, bars).astype(int) - 128)[:, 44:66].max() < 10
+
+
 def test_what_fits_nowhere_is_continued_and_no_hole_is_no_change() -> None:
     painting = sea_and_sky()
     wide = hole(slice(10, 110), slice(10, 190))

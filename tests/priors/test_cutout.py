@@ -67,6 +67,15 @@ def test_no_thing_in_plain_water_and_none_beyond_where_it_may_lie() -> None:
     assert outline is not None and not outline[:, :148].any() and (outline & true).any()
 
 
+def test_what_is_frozen_is_not_cut_out() -> None:
+    """An arrow that starts outside the mask takes nothing along: a copy would leave, and the thing stay."""
+    painting, _ = boat(1.0)
+    inside = np.ones((200, 300), np.float32)
+    inside[90:120, 140:175] = 0
+    assert found(painting, 0.53, 0.5, inside=inside, likely=np.ones((32, 32), np.float32)) is None
+    assert found(painting, 0.53, 0.5, inside=0 * inside) is None
+
+
 def test_a_mount_is_no_part_of_anything() -> None:
     painting, true = boat(1.0)
     mounted = cv2.copyMakeBorder(painting, 24, 24, 24, 24, cv2.BORDER_CONSTANT, value=(240, 235, 225))

@@ -138,6 +138,18 @@ def test_an_arrow_takes_its_boat_and_no_other(prior):
     assert (last[:, 160:] == picture[:, 160:]).all(), "the other boat stays"
 
 
+def test_short_arrows_of_a_long_film_arrive_too(prior):
+    """Less than a pixel a window, eight over the film: the thing is lifted, and the sky goes its share of a window."""
+    picture = np.full((192, 384, 3), (60, 100, 150), np.uint8)
+    cv2.circle(picture, (96, 96), 20, (250, 240, 200), -1)
+    shot = Shot(picture, "The sun rises", controls=Controls(arrows=(Arrow(0.25, 0.5, 0.27, 0.5),)), frames=72)
+    film = prior.reel(shot, 2000)
+    film.go_on(torch.zeros(1, 3, 8, 32, 32), 0)
+    (thing,) = film.film.reel.sheets.things
+    assert thing.way[-1] == pytest.approx((0.02 * 384 * 72 / 2000, 0), rel=0.01)
+    assert film.window.controls.arrows[0].x1 == pytest.approx(0.25 + 0.02 * 72 / 2000)
+
+
 def test_same_seed_same_clip_other_seed_other_clip(prior, shot):
     a, b, c = (run(prior, replace(shot, prompt="the water ripples"), seed=s) for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)

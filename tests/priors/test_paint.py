@@ -132,6 +132,13 @@ def test_a_thing_goes_exactly_as_far_as_it_is_told(window):
     assert all((frame[far] == picture[far]).all() for frame in clip)
 
 
+def test_a_strip_with_a_rim_is_no_picture_in_a_frame():
+    strip = np.full((1000, 16, 3), 240, np.uint8)
+    strip[2:-2, 2:-2] = texture(996, 12)
+    assert paint.mount(strip) == (0, 0, 0, 0)
+    assert len(list(paint.frames(strip, ramp(0.1), 3))) == 3
+
+
 def test_a_thing_comes_back_in_a_loop_and_arrives_where_it_was_painted():
     picture, outline = lifted()
     nothing = np.zeros((GRID, GRID), np.float32)

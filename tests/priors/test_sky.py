@@ -54,13 +54,13 @@ def test_eddies_are_smoothed_and_the_way_is_kept() -> None:
 
 def test_the_sky_goes_as_far_as_its_arrow_says_and_as_one() -> None:
     field = 0.02 * torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    out = swept(field, where(), told(), [Arrow(0.3, 0.1, 0.4, 0.15, 2.0), Arrow(0.5, 0.9, 0.6, 0.9)])
+    out = swept(field, where(), told(), [Arrow(0.3, 0.1, 0.4, 0.15, 2.0), Arrow(0.5, 0.9, 0.6, 0.9)], 8)
     assert torch.allclose(out[-1, 0, :5], torch.tensor(-0.2), atol=0.01)
     assert torch.allclose(out[-1, 1, :5], torch.tensor(-0.1), atol=0.01)
     assert torch.allclose(out[3, 0, 3], out[7, 0, 3] / 2, atol=1e-6), "evenly over the clip"
     assert torch.equal(out[:, :, 17:], field[:, :, 17:]) and torch.equal(out[:, 2], field[:, 2])
     # Low in the sky, where it drifts slowly, an arrow is still believed: its place goes as far as it says.
-    low = swept(field, where(), told(), [Arrow(0.3, 0.32, 0.4, 0.32)])
+    low = swept(field, where(), told(), [Arrow(0.3, 0.32, 0.4, 0.32)], 8)
     assert -0.11 < float(low[-1, 0, 10, 9]) < -0.08
 
 
@@ -68,8 +68,8 @@ def test_arrows_that_point_apart_elsewhere_or_nowhere_leave_the_field() -> None:
     field = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     there, back, below = Arrow(0.3, 0.1, 0.4, 0.1), Arrow(0.6, 0.1, 0.5, 0.1), Arrow(0.3, 0.9, 0.4, 0.9)
     for arrows in ([there, back], [below], [], [there, Arrow(0.6, 0.1, 0.6, 0.1)]):
-        assert torch.equal(swept(field, where(), told(), arrows), field)
-    assert torch.equal(swept(field, where(), told("swirl"), [there]), field)
+        assert torch.equal(swept(field, where(), told(), arrows, 8), field)
+    assert torch.equal(swept(field, where(), told("swirl"), [there], 8), field)
 
 
 def test_a_sky_that_is_not_told_to_drift_is_left_alone() -> None:

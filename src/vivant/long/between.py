@@ -155,7 +155,10 @@ def dissolved(prior: Any, shot: Shot, rng: Generator, on_call: OnCall = lambda l
     for k, (one, path) in enumerate(zip(x, paths, strict=True)):
         field = prior.motion_of(one[None], path)
         support, travels, things = prior.outlines(path)
-        clips.append(paint.frames(path.painting, field, shot.frames, support, travels, things, arrive=k == 1))
+        # An arrow starts on the first picture: what lies there in the last one is another thing.
+        clips.append(
+            paint.frames(path.painting, field, shot.frames, support, travels, () if k else things, arrive=k == 1)
+        )
     there, back = matched(shot.painting, shot.last)
 
     def frames() -> Iterator[Frame]:

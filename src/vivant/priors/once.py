@@ -92,9 +92,11 @@ def _state(net: nn.Module) -> Hashable:
 
 
 def _size(value: object) -> int:
-    """Bytes of the tensors in a value."""
+    """Bytes of the tensors and arrays in a value."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
+    if isinstance(value, np.ndarray):
+        return value.nbytes
     if isinstance(value, dict):
         return sum(_size(one) for one in value.values())
     if isinstance(value, (tuple, list)):

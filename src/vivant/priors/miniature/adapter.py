@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,7 +165,7 @@ class Miniature:
         _, where, told = self._read(shot)
         dreamt = (x.float() * scale)[0].transpose(0, 1)
         if shot.controls.arrows:  # they say themselves how far
-            dreamt = swept(dreamt, where[0], told[0], shot.controls.arrows)
+            dreamt = swept(dreamt, where[0], told[0], shot.controls.arrows, self.config.keys)
         else:
             dreamt = carried(drifting(dreamt, where[0], told[0]), where[0] * self._mask(shot)[0], told[0])
         return np.ascontiguousarray((dreamt * (_asked(shot) / 0.5)).cpu().numpy())
@@ -188,7 +189,7 @@ class Miniature:
         for thing in taken.things:
             cells = cv2.resize(thing.outline, tuple(travels.shape[::-1]), interpolation=cv2.INTER_AREA)
             travels = travels * self._grid(spread(cells, 1) < 0.05)
-        paced = tuple(Lifted(thing.outline, thing.way * np.float32(_asked(shot) / 0.5)) for thing in taken.things)
+        paced = tuple(one._replace(way=one.way * np.float32(_asked(shot) / 0.5)) for one in taken.things)
         return Outlines(self._array(firm), self._array(travels.clamp(0, 1)), paced)
 
     def reel(self, shot: Shot, total: int) -> MotionFilm:
@@ -276,15 +277,20 @@ class MotionFilm:
     def __init__(self, prior: Miniature, shot: Shot, total: int) -> None:
         self.prior, self.shot = prior, shot
         support, travels, things = prior.outlines(shot)
-        # An arrow says where a thing is at the film's end.
-        things = tuple(Lifted(one.outline, one.way * np.float32(shot.frames / total)) for one in things)
+        # An arrow says where things are at the film's end, not at a window's.
+        things = tuple(one._replace(keys=prior.config.keys * total / shot.frames) for one in things)
         self.film = reel.Film(reel.Reel(shot.painting, support, travels, things), total, prior.config.keys, shot.frames)
         self.falling, _ = weather.said(shot.prompt)
+        share = shot.frames / total
+        arrows = tuple(
+            replace(a, x1=a.x0 + share * (a.x1 - a.x0), y1=a.y0 + share * (a.y1 - a.y0)) for a in shot.controls.arrows
+        )
+        self.window = replace(shot, controls=replace(shot.controls, arrows=arrows))
         self.numbers = range(0)
 
     def go_on(self, x: Video, lead: int) -> int:
         """The next window (1, 3, l, h, w); returns how many frames lie in it. `lead` is 0: windows share no latents."""
-        self.numbers = self.film.go_on(self.prior.motion_of(x, self.shot))
+        self.numbers = self.film.go_on(self.prior.motion_of(x, self.window))
         return len(self.numbers)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

@@ -27,10 +27,12 @@ BESIDE = 2
 
 
 class Lifted(NamedTuple):
-    """A thing that an arrow takes along whole: its outline (H W), 0 or 1, and its way in fractions of the sides (x, y)."""
+    """A thing that an arrow takes along whole: its outline (H W), 0 or 1, its way in fractions of the sides (x, y), and
+    over how many keyframes it goes it (None: those of the clip)."""
 
     outline: Float[np.ndarray, "H W"]
     way: Float[np.ndarray, "2"]
+    keys: float | None = None
 
 
 class Taken(NamedTuple):

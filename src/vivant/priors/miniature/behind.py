@@ -33,12 +33,13 @@ def behind(
     out = painting
     small = cv2.resize(painting, work, interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
+    rest: np.ndarray | None = None
     count, labels = cv2.connectedComponents(hole.astype(np.uint8))
     for label in range(1, count):
         part = labels == label
         shift = from_where(lab, part, hole)
         if shift is None:
-            rest = continued(painting, ~part, work, level)
+            rest = continued(painting, ~hole, work, level) if rest is None else rest
             weight = resize(part, painting.shape[1::-1])[..., None]
             out = np.rint(out + weight * (rest.astype(np.float32) - out)).astype(np.uint8)
         else:
@@ -76,13 +77,22 @@ def _cloned(
     out: np.ndarray, painting: np.ndarray, part: np.ndarray, hole: np.ndarray, shift: tuple[int, int]
 ) -> np.ndarray:
     """`out` with the paint from `shift` away laid over the part, the rims' difference spread over it."""
-    height, width = painting.shape[:2]
-    work = part.shape[::-1]
-    dx, dy = (round(s * n / m) for s, n, m in zip(shift, (width, height), work, strict=True))
-    carry = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
-    fetched = cv2.warpAffine(painting, carry, (width, height), borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
-    apart = cv2.resize(painting.astype(np.float32) - fetched, work, interpolation=cv2.INTER_AREA)
+    size = painting.shape[1::-1]
+    ratio = np.array(size) / part.shape[::-1]
+    wide = cv2.dilate(part.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    x, y, w, h = cv2.boundingRect(wide)
+    near = (slice(y, y + h), slice(x, x + w))
+    (left, top), (right, bottom) = (
+        np.minimum(np.rint(ratio * at), size).astype(int) for at in ((x, y), (x + w, y + h))
+    )
+    box, native = (slice(top, bottom), slice(left, right)), (int(right - left), int(bottom - top))
+    dx, dy = np.rint(ratio * shift)
+    carry = np.array([[1, 0, -dx - left], [0, 1, -dy - top]], np.float32)
+    fetched = cv2.warpAffine(painting, carry, native, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+    apart = cv2.resize(painting[box].astype(np.float32) - fetched, (w, h), interpolation=cv2.INTER_AREA)
     rim = (cv2.dilate(part.astype(np.uint8), np.ones((RIM, RIM), np.uint8)) > 0) & ~hole
-    smooth = resize(cv2.GaussianBlur(fill(apart, rim), (0, 0), 2.0), (width, height))
-    weight = cv2.GaussianBlur(resize(part, (width, height)), (0, 0), 1.0)[..., None]
-    return np.clip(np.rint(out + weight * (fetched + smooth - out)), 0, 255).astype(np.uint8)
+    smooth = resize(cv2.GaussianBlur(fill(apart, rim[near]), (0, 0), 2.0), native)
+    weight = cv2.GaussianBlur(resize(part[near], native), (0, 0), 1.0)[..., None]
+    out = out.copy()
+    out[box] = np.clip(np.rint(out[box] + weight * (fetched + smooth - out[box])), 0, 255).astype(np.uint8)
+    return out

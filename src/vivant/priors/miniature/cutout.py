@@ -55,7 +55,7 @@ def thing_at(
     """The outline, 0 or 1, of what is at (x, y), in fractions of the sides; None where nothing stands out there.
 
     `likely`: how much the reader believes each place to be of the thing, 0..1; `piece`: the piece of one colour at the
-    place (`around.piece_at`); `inside`: where it may lie; `doubtful`: the reader takes the place for something else, so that only what
+    place (`around.piece_at`); `inside`: where it may lie, the place itself with it; `doubtful`: the reader takes the place for something else, so that only what
     stands out clearly counts. At most `WORK` pixels a side.
     """
     lab, (width, height) = _scaled(painting, FINE)
@@ -66,6 +66,9 @@ def thing_at(
     rims = [math.ceil(rim * width / painting.shape[1]) for rim in mount(painting)]
     framed[rims[0] : height - rims[1], rims[2] : width - rims[3]] = True
     barred = ~framed if inside is None else ~framed | (resize(inside, (width, height)) < 0.5)
+    seed, own = seed & ~barred, own & ~barred
+    if not seed.any():
+        return None
     belief = np.clip(resize(likely, (width, height)), 0, 1) * framed
     masks = itertools.chain(_boxed(lab, own, seed, barred), _believed(lab, own, seed, barred, belief))
     found = [(score(lab, mask, belief) - cropped_off(mask, framed), mask) for mask in masks]
@@ -128,7 +131,7 @@ def _believed(
         known[part] = np.where(belief[part] > 0.1, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
         known[barred] = cv2.GC_BGD
         known[own] = cv2.GC_FGD
-        mask = joined(_grabbed(lab, known, 6), seed)
+        mask = joined(_grabbed(lab, known, 6) & ~barred, seed)
         if LEAST < mask.mean() < MOST:
             yield mask
 
@@ -146,7 +149,7 @@ def _boxed(lab: UInt8[np.ndarray, "h w 3"], own: Mask, seed: Mask, barred: Mask)
             mask = _cut(lab, low, high, own, barred)
             if mask is None:
                 break
-            mask = joined(mask, seed)
+            mask = joined(mask & ~barred, seed)
             box = mask[low[1] : high[1], low[0] : high[0]]
             sides = [[box[:, :2].any(1), box[:2].any(0)], [box[:, -2:].any(1), box[-2:].any(0)]]
             touched = np.array([[side.mean() > TOUCHES for side in pair] for pair in sides])

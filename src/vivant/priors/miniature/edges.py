@@ -34,6 +34,8 @@ def mount(painting: UInt8[np.ndarray, "H W 3"]) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     rim = round(0.012 * max(painting.shape[:2]))
     top, bottom, left, right = (w + rim if ok else 0 for w, ok in zip(widths, found, strict=True))
+    if 2 * (top + bottom) > len(painting) or 2 * (left + right) > painting.shape[1]:
+        return 0, 0, 0, 0  # a strip, not a picture in a frame
     return top, bottom, left, right
 
 

@@ -31,6 +31,8 @@ GRAIN = 0.006
 """how fine a painting's texture is taken to be, as a fraction of the longer side"""
 LEFT_BEHIND = 4
 """pixels at work size around a thing cut out for an arrow that go with it: what its outline missed must not stay"""
+LEAST_WAY = 1.5
+"""pixels; a thing that goes less far is not lifted"""
 SHORT = (0.025, 0.005)
 """displacement, as a fraction of the sides, that drags nothing visible along: in a small patch, and in a wide one"""
 WIDE = 3.0
@@ -54,7 +56,7 @@ def frames(
     `field[k]` is the state at time (k+1)/L: backward displacement dx, dy in fractions of width and height (frame(p) =
     painting(p + d(p))) and a relative gain of light. Frame 0 is the painting; frame i is at time i/(count-1). `support`:
     what may move within its own outline (sky, water), `travels`: what takes its outline along (boats, birds), both in
-    [0, 1]; without them, that is read from the field. `things`: what goes its own, even way, whatever the field. Memory does not grow with `count`. `loop`: the frame after the
+    [0, 1]; without them, that is read from the field. `things`: what goes its own, even way, whatever the field says. Memory does not grow with `count`. `loop`: the frame after the
     last is the first. `arrive`: the last frame, not the first, is the painting; all moves towards it.
     """
     height, width = painting.shape[:2]
@@ -80,7 +82,7 @@ def frames(
 def framed(things: Sequence[Lifted], box: tuple[float, float, float, float]) -> list[Lifted]:
     """Things as seen in the part `box` (x0, y0, x1, y1 in fractions) of the picture."""
     size = np.array([box[2] - box[0], box[3] - box[1]], np.float32)
-    return [Lifted(cropped(thing.outline, box), thing.way / size) for thing in things]
+    return [thing._replace(outline=cropped(thing.outline, box), way=thing.way / size) for thing in things]
 
 
 class _Thing(NamedTuple):
@@ -184,7 +186,9 @@ class Sheets:
         whole = np.zeros(self.work[::-1], np.float32)
         for thing in lifted:
             mine = cv2.resize(thing.outline, origin.shape[::-1], interpolation=cv2.INTER_AREA)
-            pace = thing.way / len(move)
+            if np.hypot(*(thing.way * self.native)) < LEAST_WAY:
+                continue
+            pace = thing.way / (thing.keys or len(move))
             crossed |= self._cut(
                 resize(thing.outline, self.work), np.arange(1, len(move) + 1)[:, None] * pace, mine, pace, whole
             )
@@ -205,7 +209,7 @@ class Sheets:
     ) -> np.ndarray:
         """Make a thing of what a mask at work size covers, and add it to `whole`. Returns the cells it crosses (h w)."""
         path = way * np.array(self.native, np.float32)
-        if np.hypot(*path.T).max() < 1.5 or mask.max() < 0.5:
+        if (pace is None and np.hypot(*path.T).max() < LEAST_WAY) or mask.max() < 0.5:
             return np.zeros(mine.shape, bool)
         # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
         mask = cv2.GaussianBlur(spread(mask, 1), (0, 0), 1.0)

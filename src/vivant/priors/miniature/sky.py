@@ -111,11 +111,12 @@ def swept(
     where: Float[Tensor, "K h w"],
     told: Float[Tensor, "K 10"],
     arrows: Sequence[Arrow],
+    keys: int,
 ) -> Float[Tensor, "L 3 h w"]:
     """The field with a drifting sky going as the arrows that start on it say: all of it one way, as a wind would have it.
 
-    A field that dies away around each arrow would draw clouds out like dough. The sky goes their mean way, as far at the
-    first of them as it says, and slower towards what stands before it. Arrows that point apart by more than a right angle,
+    A field that dies away around each arrow would draw clouds out like dough. The sky goes their mean way over
+    `keys` keyframes, in full at the first arrow and above, slower towards what stands before it. Arrows that point apart by more than a right angle,
     and pins, leave the dreamt field.
     """
     height, width = where.shape[1:]
@@ -129,7 +130,7 @@ def swept(
     if pace is None or not mine or not np.all(ways @ ways.T > 0):
         return field
     pace = np.minimum(pace / max(float(pace[mine[0][0]]), SLOWEST), 1)
-    times = np.arange(1, len(field) + 1, dtype=np.float32) / len(field)
+    times = np.arange(1, len(field) + 1, dtype=np.float32) / keys
     even = -times[:, None, None, None] * ways.mean(0)[:, None, None] * pace
     move = field[:, :2].float().cpu().numpy()
     out = field.clone()

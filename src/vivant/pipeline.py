@@ -52,8 +52,9 @@ class Result:
         spare(Path(path), *(one["path"] for one in self.recipe.get("lora", ())))
         start = time.perf_counter()
         seen = Measured(self.frames())
-        frames = iter(seen) if measure else self.frames()
-        written = export(frames, path, self.shot.fps, json.dumps(self.recipe, sort_keys=True))
+        written = export(
+            iter(seen if measure else seen.frames), path, self.shot.fps, json.dumps(self.recipe, sort_keys=True)
+        )
         self.motion = seen.percent if measure else None
         self.seconds["render"] = round(time.perf_counter() - start, 3)
         return written

@@ -7,8 +7,8 @@ channels. The points are not the usual whole numbers but near ±0.7 and ±1.4, w
 arXiv 1803.10986): in float32 m = 4 is as exact as a direct convolution.
 
 `fast` makes a network's 3×3 convolutions so. They stay what they were, `Conv2d` with the same parameters, and compute
-directly wherever this does not apply: on a GPU, in another precision, while gradients are wanted, when compiled, and at
-shapes where it would not win.
+directly wherever this does not apply: on a GPU, in another precision, while gradients are wanted, when compiled, and with
+few channels; few places go as one product (`by_rows`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from ...shot import Arrow
 from .cutout import thing_at
-from .edges import step
+from .edges import smaller, step
 from .sky import ALIKE, FINE, LARGEST_PIECE, SKY, unbroken
 
 NEAR = 5
@@ -78,7 +78,7 @@ def around(
             meant = going[0]
         if meant is not None:
             own = np.eye(len(where), dtype=np.float32)[meant]
-        likeness = np.tensordot(own, where, 1) / max(float(own @ own), 1e-9)
+        likeness = _likeness(own, where)
         whole = bool(own[list(travellers)].sum() > 0.5)
         piece = piece_at(painting, arrow.x0, arrow.y0, ALIKE if whole else EDGE)
         if whole:
@@ -91,7 +91,7 @@ def around(
                 continue
             if doubtful:  # nothing does: it is what the reader takes it for
                 own, whole = where[:, row, column], False
-                likeness = np.tensordot(own, where, 1) / max(float(own @ own), 1e-9)
+                likeness = _likeness(own, where)
                 piece = piece_at(painting, arrow.x0, arrow.y0, EDGE)
         told = not whole and SKY in named and own[SKY] >= SURE
         alike = unbroken(painting, step(likeness, *SAME).astype(np.float32))
@@ -104,6 +104,11 @@ def around(
         else:
             stays = np.maximum(stays, alike * (np.maximum(np.abs(y - row), np.abs(x - column)) <= NEAR))
     return Taken(stays, leaves, _together(things), frozenset(subjects))
+
+
+def _likeness(own: Float[np.ndarray, " K"], where: Float[np.ndarray, "K h w"]) -> Float[np.ndarray, "h w"]:
+    """How much of a kind each place is with one of which the reader believes `own`; 1 for itself."""
+    return np.asarray(np.tensordot(own, where, 1) / max(float(own @ own), 1e-9))
 
 
 def _together(things: Sequence[Lifted]) -> tuple[Lifted, ...]:
@@ -137,9 +142,8 @@ def piece_at(painting: UInt8[np.ndarray, "H W 3"], x: float, y: float, edge: int
 
     Neighbours belong to it that differ by at most `edge` in Lab, after mean shift.
     """
-    scale = min(1.0, FINE / max(painting.shape[:2]))
-    size = (max(8, round(painting.shape[1] * scale)), max(8, round(painting.shape[0] * scale)))
-    small = cv2.resize(painting, size, interpolation=cv2.INTER_AREA)
+    small = smaller(painting, FINE)
+    size = small.shape[1::-1]
     flat = cv2.cvtColor(cv2.pyrMeanShiftFiltering(small, 6, 14), cv2.COLOR_RGB2LAB)
     seen = np.zeros((size[1] + 2, size[0] + 2), np.uint8)
     start = (min(int(x * size[0]), size[0] - 1), min(int(y * size[1]), size[1] - 1))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from .edges import WORK, along_edges, guided, mount, resize
+from .edges import WORK, along_edges, guided, mount, resize, smaller
 
 FINE = 256
 """longest side in pixels at which things are looked for"""
@@ -199,9 +199,8 @@ def _sharp(painting: np.ndarray, mask: Mask) -> Mask:
 
 
 def _scaled(painting: np.ndarray, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
-    scale = min(1.0, longest / max(painting.shape[:2]))
-    size = (max(8, round(painting.shape[1] * scale)), max(8, round(painting.shape[0] * scale)))
-    return cv2.cvtColor(cv2.resize(painting, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB), size
+    lab = cv2.cvtColor(smaller(painting, longest), cv2.COLOR_RGB2LAB)
+    return lab, lab.shape[1::-1]
 
 
 def _disc(width: int, height: int, x: float, y: float) -> Mask:

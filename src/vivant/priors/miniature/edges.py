@@ -100,6 +100,13 @@ def step(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
+def smaller(painting: UInt8[np.ndarray, "H W 3"], longest: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A painting at `longest` pixels a side at most, and at least 8."""
+    scale = min(1.0, longest / max(painting.shape[:2]))
+    size = (max(8, round(painting.shape[1] * scale)), max(8, round(painting.shape[0] * scale)))
+    return cv2.resize(painting, size, interpolation=cv2.INTER_AREA)
+
+
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map at `size` (width, height), bilinear, float32."""
     return cv2.resize(x.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)

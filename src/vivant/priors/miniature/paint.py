@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from .around import Lifted
 from .behind import behind
-from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, resize, slender, step
+from .edges import WORK, along_edges, continued, cropped, fill, mix, mount, resize, slender, smaller, step
 from .keys import bent, between
 from .travel import carried, followed, spread, travelling
 
@@ -85,6 +85,11 @@ def framed(things: Sequence[Lifted], box: tuple[float, float, float, float]) -> 
     return [thing._replace(outline=cropped(thing.outline, box), way=thing.way / size) for thing in things]
 
 
+def evenly(pace: Float[np.ndarray, "2"], keys: int) -> Float[np.ndarray, "L 2"]:
+    """The way of what goes `pace` a keyframe."""
+    return np.arange(1, keys + 1)[:, None] * pace
+
+
 class _Thing(NamedTuple):
     """Something cut out of the painting: its outline `cut` (h w) and paint, from (x, y) on, its way in pixels (L 2), the
     cells `mine` where it starts, and what of its way lies in one keyframe, in fractions, where that is told."""
@@ -107,9 +112,8 @@ class Sheets:
     ) -> None:  # fmt: skip
         height, width = painting.shape[:2]
         self.painting, self.native = painting, (width, height)
-        scale = min(1.0, WORK / max(height, width))
-        self.work = (max(8, round(width * scale)), max(8, round(height * scale)))
-        self.guide = cv2.resize(painting, self.work, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        self.guide = smaller(painting, WORK).astype(np.float32) / 255
+        self.work = self.guide.shape[1::-1]
         self.asked = np.ones(field.shape[1:3], np.float32)
         if support is not None:
             wide = support if travels is None else np.maximum(support, spread(travels, len(travels) // 3))
@@ -185,19 +189,20 @@ class Sheets:
         crossed = np.zeros(origin.shape, bool)
         whole = np.zeros(self.work[::-1], np.float32)
         for thing in lifted:
-            mine = cv2.resize(thing.outline, origin.shape[::-1], interpolation=cv2.INTER_AREA)
             if np.hypot(*(thing.way * self.native)) < LEAST_WAY:
                 continue
+            mine = cv2.resize(thing.outline, origin.shape[::-1], interpolation=cv2.INTER_AREA)
             pace = thing.way / (thing.keys or len(move))
-            crossed |= self._cut(
-                resize(thing.outline, self.work), np.arange(1, len(move) + 1)[:, None] * pace, mine, pace, whole
-            )
+            crossed |= self._cut(resize(thing.outline, self.work), evenly(pace, len(move)), mine, pace, whole)
         _count, labels, stats, _ = cv2.connectedComponentsWithStats((origin > 0.35).astype(np.uint8))
         # A travelling thing keeps its shape: its way is the motion around it, followed from key to key.
         for label in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MOST_THINGS] + 1:
             mine = spread((labels == label).astype(np.float32), 1) * (origin > 0.02)
+            way = followed(move, mine)
+            if np.hypot(*(way * np.array(self.native, np.float32)).T).max() < LEAST_WAY:
+                continue
             mask, _, _ = along_edges(self.guide, np.clip(2 * origin * spread(mine, 1), 0, 1), (0.3, 0.5))
-            crossed |= self._cut(spread(mask, 1), followed(move, mine), mine, None, whole)
+            crossed |= self._cut(spread(mask, 1), way, mine, None, whole)
         if not self.things:
             return self.painting, crossed
         self.hole = np.clip(resize(whole, self.native), 0, 1)
@@ -208,8 +213,7 @@ class Sheets:
         self, mask: np.ndarray, way: np.ndarray, mine: np.ndarray, pace: np.ndarray | None, whole: np.ndarray
     ) -> np.ndarray:
         """Make a thing of what a mask at work size covers, and add it to `whole`. Returns the cells it crosses (h w)."""
-        path = way * np.array(self.native, np.float32)
-        if (pace is None and np.hypot(*path.T).max() < LEAST_WAY) or mask.max() < 0.5:
+        if mask.max() < 0.5:
             return np.zeros(mine.shape, bool)
         # A tight outline would cut off a mast: things are lifted with a rim of what surrounds them.
         mask = cv2.GaussianBlur(spread(mask, 1), (0, 0), 1.0)
@@ -218,6 +222,7 @@ class Sheets:
         cut = np.clip(resize(mask, self.native), 0, 1)
         x, y, w, h = cv2.boundingRect((cut > 0.004).astype(np.uint8))
         box = (slice(y, y + h), slice(x, x + w))
+        path = way * np.array(self.native, np.float32)
         self.things.append(_Thing(cut[box].copy(), self.painting[box].copy(), x, y, path, mine, pace))
         passed = np.max([spread(carried(mine, w), 2) > 0 for w in way.astype(np.float32)], 0)
         return np.asarray(passed | (spread(mine, 2) > 0))
@@ -225,7 +230,7 @@ class Sheets:
     def way(self, thing: _Thing, move: np.ndarray) -> np.ndarray:
         """The way of one of the things through another window's motion, in fractions of the sides (L 2)."""
         if thing.pace is not None:
-            return np.arange(1, len(move) + 1)[:, None] * thing.pace
+            return evenly(thing.pace, len(move))
         return followed(move, thing.mine)
 
     def close(self) -> None:

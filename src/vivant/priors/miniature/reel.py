@@ -32,7 +32,7 @@ class Reel:
         support: Float[np.ndarray, "h w"] | None = None, travels: Float[np.ndarray, "h w"] | None = None,
         things: Sequence[Lifted] = (),
     ) -> None:  # fmt: skip
-        """`support`, `travels`, `things`: as `paint.frames` takes them; the things' ways are those of one window."""
+        """`support`, `travels`, `things`: as `paint.frames` takes them; without `keys` of its own a thing goes its way in a window."""
         height, width = painting.shape[:2]
         top, bottom, left, right = mount(painting)
         self.painting = painting

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...data.captions import KINDS, SUBJECTS
 from ...shot import Arrow
-from .edges import step
+from .edges import smaller, step
 
 SKY, FRAME = SUBJECTS.index("sky"), SUBJECTS.index("frame")
 SMOOTH = 6.0
@@ -42,10 +42,8 @@ def unbroken(painting: UInt8[np.ndarray, "H W 3"], sky: Float[np.ndarray, "h w"]
 
     Pieces are neighbouring pixels alike after mean shift (Comaniciu and Meer 2002): a sail, a trunk, a gable.
     """
-    height, width = painting.shape[:2]
-    scale = min(1.0, FINE / max(height, width))
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = cv2.resize(painting, size, interpolation=cv2.INTER_AREA)
+    small = smaller(painting, FINE)
+    size = small.shape[1::-1]
     flat = cv2.cvtColor(cv2.pyrMeanShiftFiltering(small, 6, 14), cv2.COLOR_RGB2LAB)
     rough = np.clip(cv2.resize(sky.astype(np.float32), size, interpolation=cv2.INTER_LINEAR), 0, 1)
     new, seen = rough.copy(), np.zeros((size[1] + 2, size[0] + 2), np.uint8)
@@ -73,7 +71,7 @@ def drifting(
     A dreamt drift has eddies, which bend what the reader did not see: spires, masts, sails. `where`: chance of each subject;
     `told`: what each is told. Nothing is changed unless the sky is told to drift.
     """
-    if told[SKY, 0] <= 0.5 or KINDS[int(told[SKY, 5:].argmax())] != "drift":
+    if not _drifts(told):
         return field
     sky = where[SKY].float().cpu().numpy()
     pace = parallax(sky, where[FRAME].float().cpu().numpy())
@@ -84,9 +82,19 @@ def drifting(
     even = np.stack([
         [cv2.GaussianBlur(m * sky, (0, 0), SMOOTH, borderType=cv2.BORDER_REFLECT) / weight for m in key] for key in move
     ])  # fmt: skip
-    told_so = np.clip(2 * sky, 0, 1)
+    return _going(field, pace * even, sky)
+
+
+def _drifts(told: Float[Tensor, "K 10"]) -> bool:
+    """Whether the sky is told to drift."""
+    return bool(told[SKY, 0] > 0.5) and KINDS[int(told[SKY, 5:].argmax())] == "drift"
+
+
+def _going(field: Float[Tensor, "L 3 h w"], so: np.ndarray, sky: Float[np.ndarray, "h w"]) -> Float[Tensor, "L 3 h w"]:
+    """The field with the sky displaced `so` (L 2 h w)."""
+    move = field[:, :2].float().cpu().numpy()
     out = field.clone()
-    out[:, :2] = torch.from_numpy((move + told_so * (pace * even - move)).astype(np.float32)).to(field)
+    out[:, :2] = torch.from_numpy((move + np.clip(2 * sky, 0, 1) * (so - move)).astype(np.float32)).to(field)
     return out
 
 
@@ -115,12 +123,12 @@ def swept(
 ) -> Float[Tensor, "L 3 h w"]:
     """The field with a drifting sky going as the arrows that start on it say: all of it one way, as a wind would have it.
 
-    A field that dies away around each arrow would draw clouds out like dough. The sky goes their mean way over
-    `keys` keyframes, in full at the first arrow and above, slower towards what stands before it. Arrows that point apart by more than a right angle,
-    and pins, leave the dreamt field.
+    A field that dies away around each arrow would draw clouds out like dough. The sky goes their mean way over `keys`
+    keyframes, in full at the first arrow and above, slower towards what stands before it. Arrows that point apart by more
+    than a right angle, and pins, leave the dreamt field.
     """
     height, width = where.shape[1:]
-    if told[SKY, 0] <= 0.5 or KINDS[int(told[SKY, 5:].argmax())] != "drift":
+    if not _drifts(told):
         return field
     sky = where[SKY].float().cpu().numpy()
     cells = [(min(int(a.y0 * height), height - 1), min(int(a.x0 * width), width - 1)) for a in arrows]
@@ -131,8 +139,4 @@ def swept(
         return field
     pace = np.minimum(pace / max(float(pace[mine[0][0]]), SLOWEST), 1)
     times = np.arange(1, len(field) + 1, dtype=np.float32) / keys
-    even = -times[:, None, None, None] * ways.mean(0)[:, None, None] * pace
-    move = field[:, :2].float().cpu().numpy()
-    out = field.clone()
-    out[:, :2] = torch.from_numpy((move + np.clip(2 * sky, 0, 1) * (even - move)).astype(np.float32)).to(field)
-    return out
+    return _going(field, -times[:, None, None, None] * ways.mean(0)[:, None, None] * pace, sky)

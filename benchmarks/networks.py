@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from diffusers.models.attention import FeedForward
 from torch import nn
 
 from vivant.priors import layers, winograd
@@ -127,14 +127,20 @@ def crafter_context(context: torch.Tensor, frames: int) -> crafter_net.Context:
 deal = crafter_net.dealt
 
 
+def never(x: torch.Tensor) -> bool:
+    """No layer goes another way on a CPU."""
+    return False
+
+
 @contextmanager
 def plain(net: nn.Module) -> Iterator[None]:
     """The straightforward build, for as long as this lasts."""
     swaps: list[tuple[Any, str, Any]] = [
-        (winograd.Conv2d, "forward", nn.Conv2d.forward), (layers.TimeConv, "forward", nn.Conv3d.forward),
-        (layers.InPieces, "forward", FeedForward.forward), (layers.OneTextAClip, "__call__", word_by_frame),
+        (layers.TimeConv, "forward", nn.Conv3d.forward), (layers.OneTextAClip, "__call__", word_by_frame),
         (cinemo_net.Block, "forward", cinemo_block), (crafter_net, "dealt", crafter_context),
     ]  # fmt: skip
+    here = [m for m in list(sys.modules.values()) if getattr(m, "inferring", None) is winograd.inferring]
+    swaps += [(module, "inferring", never) for module in here]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
     hooks = [(module, module._forward_pre_hooks.copy()) for module in net.modules() if module._forward_pre_hooks]
     for owner, name, value in swaps:

@@ -15,8 +15,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from tests import parity
-from vivant.priors import winograd
-from vivant.priors.layers import InPieces, OneTextAClip, TimeConv, fast
+from vivant.priors import room, winograd
+from vivant.priors.blocks import InPieces
+from vivant.priors.layers import OneTextAClip, TimeConv, fast
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity"
 RECORDED = ("animate_anything", "cinemo", "consisti2v", "dynamicrafter")
@@ -172,7 +173,7 @@ def test_state_and_copies_hold_the_parameters_alone() -> None:
 
 def test_in_inference_mode_and_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "KEEP", 0)
-    monkeypatch.setattr(winograd, "_scratch", winograd.Scratch())
+    monkeypatch.setattr(room, "_scratch", room.Scratch())
     conv, x = spatial(), drawn(1, 5, 8, 8)
     with torch.inference_mode():
         first = conv(x)

@@ -7,23 +7,21 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
-from diffusers.models.activations import GEGLU
-from diffusers.models.attention import FeedForward
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ..process import Video
-from . import winograd
+from . import lean, winograd
+from .blocks import leaner
 
 Net = TypeVar("Net", bound=nn.Module)
 Config = TypeVar("Config")
 
-TOKENS = 512
-"""Tokens that a feed-forward takes at once on a CPU: what lies between its layers, 8 times as wide, stays in the cache."""
-
 
 class Attention(nn.Module):
     """softmax(q·kᵀ/√d + bias)·v with bias-free projections, named as in diffusers. Callers fold what attends what."""
+
+    scale: float | None = None
 
     def __init__(self, width: int, heads: int, context: int | None = None) -> None:
         """`width`: channels in and out, a multiple of `heads`; `context`: channels of what is attended to."""
@@ -83,35 +81,16 @@ class OneTextAClip:
     ) -> Float[Tensor, "BL N C"]:  # fmt: skip
         """All frames of a clip ask its words as one long sequence; frames of a clip follow each other in `x`, `count` of them."""
         text = encoder_hidden_states
-        asks = attn.to_q(x).view(text.shape[0], -1, x.shape[-1])
-        q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (asks, attn.to_k(text), attn.to_v(text)))
-        out = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale)
-        return attn.to_out[0](out.transpose(1, 2).reshape(x.shape))
-
-
-class InPieces(FeedForward):
-    """diffusers' gated feed-forward, some tokens after the others on a CPU."""
-
-    def forward(self, hidden_states: Float[Tensor, "*n c"], *args: Any, **kwargs: Any) -> Float[Tensor, "*n c"]:
-        """Same shape."""
-        if not winograd.inferring(hidden_states):
-            return super().forward(hidden_states, *args, **kwargs)
-        flat = hidden_states.flatten(0, -2)
-        out = torch.empty(len(flat), self.net[-1].out_features, dtype=flat.dtype)  # type: ignore[call-overload]
-        for part, to in zip(flat.split(TOKENS), out.split(TOKENS), strict=True):
-            value, gate = self.net[0].proj(part).chunk(2, dim=-1)  # type: ignore[operator, union-attr]
-            to.copy_(self.net[-1](value.mul_(nn.functional.gelu(gate))))
-        return out.view(*hidden_states.shape[:-1], -1)
+        return attn.to_out[0](lean.attended(attn.to_q(x), attn.to_k(text), attn.to_v(text), attn.heads, attn.scale))
 
 
 def fast(net: Net) -> Net:
-    """Let a network do on a CPU what costs less there: convolutions by points, feed-forwards in pieces; returns it.
+    """Let a network do on a CPU what costs less there: convolutions by points, blocks in pieces (`blocks`); returns it.
 
     Layers become subclasses of what they were: names, shapes and values of the weights stay.
     """
     for module in net.modules():
-        if type(module) is FeedForward and type(module.net[0]) is GEGLU and len(module.net) == 3:
-            module.__class__ = InPieces
+        module.__class__ = leaner(module) or type(module)
     return winograd.fast(net)
 
 
@@ -132,6 +111,10 @@ def rotate(x: Float[Tensor, "*n s c"], freqs: Float[Tensor, " half"]) -> Float[T
     """
     turned = 2 * freqs.shape[0]
     angle = torch.arange(x.shape[-2], device=x.device).float()[:, None] * freqs.float()
+    if winograd.inferring(x) and x.dtype == torch.float32:
+        out = x.contiguous() if not x.is_contiguous() else x.clone()
+        torch.view_as_complex(out[..., :turned].unflatten(-1, (-1, 2))).mul_(torch.polar(torch.ones_like(angle), angle))
+        return out
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., 0:turned:2], x[..., 1:turned:2]
     pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
@@ -166,11 +149,6 @@ def heads_of(heads: int | tuple[int, ...], widths: tuple[int, ...]) -> tuple[int
     if len(each) != len(widths) or any(width % count for width, count in zip(widths, each, strict=True)):
         raise ValueError(f"expected numbers of heads that divide the widths {widths}, got {each}")
     return each
-
-
-def project(layer: nn.Linear | nn.Conv2d, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
-    """A linear layer, or a 1×1 convolution as one."""
-    return nn.functional.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 def read_config(kind: type[Config], record: Mapping[str, Any], only: Mapping[str, Any] | None = None) -> Config:

@@ -13,7 +13,6 @@ few channels; few places go as one product (`by_rows`).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .. import memory
+from .room import room
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -89,9 +89,9 @@ def planar_weight(weight: Float[Tensor, "O C 3 3"], m: int, out: Tensor | None =
     return _at_points(planar(m).weight, weight.permute(2, 3, 1, 0), out)
 
 
-def line_weight(weight: Float[Tensor, "O C 3 1 1"], m: int, out: Tensor | None = None) -> Float[Tensor, "n O C"]:
+def line_weight(weight: Float[Tensor, "O C 3 1 1"], m: int, out: Tensor | None = None) -> Float[Tensor, "n C O"]:
     """Filters over time at the m + 2 points."""
-    return _at_points(toom(m).weight.float(), weight[..., 0, 0].permute(2, 0, 1), out)
+    return _at_points(toom(m).weight.float(), weight[..., 0, 0].permute(2, 1, 0), out)
 
 
 def _at_points(matrix: Tensor, taps: Tensor, out: Tensor | None) -> Tensor:
@@ -118,13 +118,18 @@ def conv2d(
         f, r = frames.stop - frames.start, rows.stop - rows.start
         top, bottom = rows.start * m, min(rows.stop * m, height)
         low, high = max(top - 1, 0), min(rows.stop * m + 1, height)
-        padded = x.new_zeros(f, r * m + 2, across * m + 2, ins)
+        padded = room("padded", f, r * m + 2, across * m + 2, ins).zero_()
         padded[:, low - top + 1 : high - top + 1, 1 : width + 1] = x[frames, :, low:high].permute(0, 2, 3, 1)
         s = padded.stride()
         tiles = padded.as_strided((n, n, f, r, across, ins), (s[1], s[2], s[0], s[1] * m, s[2] * m, 1))
-        points = planar(m).data @ tiles.reshape(n * n, -1)
-        products = torch.bmm(points.view(n * n, -1, ins), weight)
-        found = (planar(m).out @ products.view(n * n, -1)).view(m, m, f, r, across, outs).permute(2, 5, 3, 0, 4, 1)
+        many = f * r * across
+        # One axis after the other; the results are so small that they go both at once.
+        put = room("tiles", *tiles.shape).copy_(tiles).view(n, -1)
+        down_points = torch.mm(toom(m).data.float(), put, out=room("products", *put.shape)).view(n, n, -1)
+        points = torch.matmul(toom(m).data.float(), down_points, out=room("points", n, n, many * ins))
+        products = torch.bmm(points.view(n * n, many, ins), weight, out=room("products", n * n, many, outs))
+        whole = torch.mm(planar(m).out, products.view(n * n, -1), out=room("tiles", m * m, many * outs))
+        found = whole.view(m, m, f, r, across, outs).permute(2, 5, 3, 0, 4, 1)
         piece = out[frames, :, top:bottom]
         if piece.shape[2:] == (r * m, across * m):
             torch.add(found, shift.view(-1, 1, 1, 1, 1), out=piece.unflatten(3, (across, m)).unflatten(2, (r, m)))
@@ -160,24 +165,32 @@ def fewest(frames: int) -> int:
 
 
 def time_conv(
-    x: Float[Tensor, "B C L h w"], weight: Float[Tensor, "n O C"], bias: Float[Tensor, " O"] | None, m: int
+    x: Float[Tensor, "B C L h w"], weight: Float[Tensor, "n C O"], bias: Float[Tensor, " O"] | None, m: int
 ) -> Float[Tensor, "B O L h w"]:
-    """A convolution over three frames with a zero at either end, `weight` from `line_weight`; any size."""
-    flat = x.flatten(3)
-    batch, ins, frames, places = flat.shape
-    outs, tiles = weight.shape[1], -(-frames // m)
+    """A convolution over three frames with a zero at either end, `weight` from `line_weight`; any size, channels last."""
+    batch, ins, frames, height, width = x.shape
+    flat = x.permute(0, 2, 3, 4, 1).flatten(2, 3)
+    if flat.stride(3) != 1 or flat.stride(2) != ins:
+        flat = flat.contiguous()
+    places, outs, tiles = height * width, weight.shape[2], -(-frames // m)
     data, back = line(m, frames)
-    out = x.new_empty(batch, outs, frames, places)
-    shift = x.new_zeros(outs, 1, 1) if bias is None else bias[:, None, None]
+    out = x.new_empty(batch, frames, places, outs)
+    shift = x.new_zeros(outs) if bias is None else bias
     step = max(16, min(max(weight.nbytes // 2, WORKSPACE), 3 * WORKSPACE) // (4 * len(data) * max(ins, outs)))
     for b in range(batch):
         for i in range(0, places, step):
-            points = torch.matmul(data, flat[b, :, :, i : i + step])
-            wide = tiles * points.shape[2]
-            products = torch.bmm(weight, points.view(ins, m + 2, wide).transpose(0, 1))
-            found = (back @ products.view(m + 2, -1)).view(m, outs, tiles, -1).permute(1, 2, 0, 3)
-            torch.add(found.flatten(1, 2)[:, :frames], shift, out=out[b, :, :, i : i + step])
-    return out.unflatten(3, x.shape[3:])
+            piece = flat[b, :, i : i + step]
+            s = piece.shape[1]
+            points = torch.mm(data, piece.flatten(1), out=room("points", len(data), s * ins))
+            products = torch.bmm(points.view(m + 2, -1, ins), weight, out=room("products", m + 2, tiles * s, outs))
+            found = torch.mm(back, products.view(m + 2, -1), out=room("tiles", m, tiles * s * outs))
+            found = found.view(m, tiles, s, outs).transpose(0, 1)
+            to = out[b, :, i : i + step]
+            full = frames // m
+            torch.add(found[:full], shift, out=to[: full * m].unflatten(0, (full, m)))
+            if full < tiles:
+                torch.add(found[full, : frames - full * m], shift, out=to[full * m :])
+    return out.unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)
 
 
 class Kept(NamedTuple):
@@ -189,15 +202,6 @@ class Kept(NamedTuple):
 
 
 _kept: WeakKeyDictionary[nn.Module, Kept] = WeakKeyDictionary()
-
-
-class Scratch(threading.local):
-    """The buffer for weights that are not kept: one a thread, since each is read after it is written."""
-
-    numbers = torch.empty(0)
-
-
-_scratch = Scratch()
 
 
 def held() -> int:
@@ -220,10 +224,7 @@ def transformed(layer: nn.Module, make: Callable[..., Tensor], m: int, size: int
         if held() + 4 * size <= KEEP:
             _kept[layer] = Kept(of, sample, make(weight.detach(), m))
             return _kept[layer].weight
-    if len(_scratch.numbers) < size:
-        with torch.inference_mode(False):  # it may be written to in another mode the next time
-            _scratch.numbers = torch.empty(size)
-    return make(weight.detach(), m, _scratch.numbers)
+    return make(weight.detach(), m, room("weights", size))
 
 
 def inferring(x: Tensor) -> bool:

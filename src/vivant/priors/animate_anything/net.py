@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...process import Video
 from ..layers import OneTextAClip, TimeConv, check_widths, clips, fast, frames, read_config, tile, together, vector
+from ..lean import activated, last
 
 TEMPORAL_GROUPS = 32
 """Group count of the temporal convolutions and of `transformer_in`, whatever `norm_num_groups` says: the released
@@ -150,9 +151,9 @@ class AnimateAnythingUNet(nn.Module):
             x = self.conv_in2(frames(torch.cat([over, x], dim=1)))
         else:
             x = self.conv_in(frames(x))
-        x = self.transformer_in(x, num_frames=count, return_dict=False)[0]
+        x = self.transformer_in(last(x), num_frames=count, return_dict=False)[0]
         x = self._through(x, emb, text, count)
-        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
+        x = self.conv_out(activated(self.conv_norm_out, x))
         return clips(x, count)[:, :, 1:]
 
     def _embed(

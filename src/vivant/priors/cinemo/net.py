@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
+from .. import lean
 from ..layers import (
     Attention,
     check_widths,
@@ -29,12 +30,12 @@ from ..layers import (
     frames,
     frequencies,
     heads_of,
-    project,
     read_config,
     rotate,
     tile,
     vector,
 )
+from ..lean import Pair, fed, inferring, last, look, onto, project, shortcut, silu
 
 ROTARY = 32
 """Channels of each head that turn with time."""
@@ -167,9 +168,9 @@ class CinemoUNet(nn.Module):
         emb = emb + self.add_embedding(self.add_time_proj(vector(motion, batch, residual.device)).to(self.dtype))
         emb = emb.repeat_interleave(count, dim=0)
         text = tile(text, batch).to(self.dtype)
-        x = self.conv_in(frames(torch.cat([first, first + residual], dim=2).to(self.dtype)))
+        x = last(self.conv_in(frames(torch.cat([first, first + residual], dim=2).to(self.dtype))))
         x = self._through(x, emb, text, count)
-        x = self.conv_out(F.silu(joint_norm(self.conv_norm_out, x, count)))
+        x = self.conv_out(silu(joint_norm(self.conv_norm_out, x, count)))
         return clips(x, count)[:, :, 1:]
 
     def _through(self, x: Tensor, emb: Tensor, text: Tensor, count: int) -> Tensor:
@@ -203,17 +204,17 @@ def _layer(block: Any, i: int, x: Tensor, emb: Tensor, text: Tensor, count: int)
 
 def joint_norm(norm: nn.GroupNorm, x: Float[Tensor, "BL C h w"], count: int) -> Float[Tensor, "BL C h w"]:
     """A group norm whose statistics are taken over all `count` frames of a clip."""
-    return frames(norm(clips(x, count).flatten(3))).unflatten(2, x.shape[2:])
+    return frames(norm(clips(x, count)))
 
 
 def joint_resnet(block: Any, x: Float[Tensor, "BL C h w"], emb: Tensor, count: int) -> Float[Tensor, "BL C h w"]:
     """diffusers' `ResnetBlock2D` with both norms joint over the frames. `emb`: (B·count, E)."""
-    y = block.conv1(block.nonlinearity(joint_norm(block.norm1, x, count)))
+    act = silu if isinstance(block.nonlinearity, nn.SiLU) else block.nonlinearity
+    x = last(x)
+    y = block.conv1(act(joint_norm(block.norm1, x, count)))
     y = y + block.time_emb_proj(block.nonlinearity(emb))[:, :, None, None]
-    y = block.conv2(block.nonlinearity(joint_norm(block.norm2, y, count)))
-    if block.conv_shortcut is not None:
-        x = block.conv_shortcut(x)
-    return (x + y) / block.output_scale_factor
+    y = block.conv2(act(joint_norm(block.norm2, y, count)))
+    return shortcut(block.conv_shortcut, x, y, block.output_scale_factor)
 
 
 class Transformer(nn.Module):
@@ -231,10 +232,26 @@ class Transformer(nn.Module):
         self, x: Float[Tensor, "BL C h w"], text: Float[Tensor, "B S D"], count: int
     ) -> Float[Tensor, "BL C h w"]:
         """`count` frames a clip."""
+        if inferring(x) and len(self.transformer_blocks) == 1:
+            return self._in_pieces(self.transformer_blocks[0], last(x), text, count)
         y = project(self.proj_in, self.norm(x).flatten(2).transpose(1, 2))
         for block in self.transformer_blocks:
             y = block(y, text, count)
         return x + project(self.proj_out, y).transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def _in_pieces(self, block: Any, x: Tensor, text: Tensor, count: int) -> Tensor:
+        """The same, some frames and then some places after the others."""
+        told = block.attn2.to_k(text), block.attn2.to_v(text)
+
+        def within(here: Tensor, clip: int, part: slice) -> Tensor:
+            y = project(self.proj_in, lean.tokens(self.norm(here)))
+            return block.within(y, lean.one(told, clip))
+
+        def along(y: Tensor, clip: int, part: slice) -> Tensor:
+            return project(self.proj_out, block.along(y))
+
+        y = lean.over_frames(x, len(text), within).unflatten(0, (-1, count))
+        return lean.pictures(lean.over_places(y, along, lean.by_time(clips(x, count))), x)
 
 
 class Block(nn.Module):
@@ -263,6 +280,18 @@ class Block(nn.Module):
         y = y + self.ff(self.norm3(y))
         return y.unflatten(0, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
 
+    def within(self, x: Float[Tensor, "n N C"], told: Pair) -> Float[Tensor, "n N C"]:
+        """What it does in frames of one clip, `told` its words' keys and values; x is given up."""
+        return look(look(x, self.attn1, self.norm1, None), self.attn2, self.norm2, told)
+
+    def along(self, x: Float[Tensor, "n L C"]) -> Float[Tensor, "n L C"]:
+        """What it does over the frames of each place; x is given up."""
+        if "forward" in vars(self.attn_temp):  # something has taken its place
+            x = x + self.attn_temp(self.norm_temp(x))
+        else:
+            x = onto(x, self.attn_temp.to_out[0], self.attn_temp.found(self.norm_temp(x)))
+        return fed(x, self.norm3, self.ff)
+
 
 class TemporalAttention(Attention):
     """Attention over frames with rotary positions and a learned bias for every relative position."""
@@ -273,12 +302,17 @@ class TemporalAttention(Attention):
         self.time_rel_pos_bias.relative_attention_bias = nn.Embedding(BUCKETS, heads)
 
     def forward(self, x: Float[Tensor, "n L C"]) -> Float[Tensor, "n L C"]:
-        """softmax(rot(q)·rot(k)ᵀ/√d + bias(i, j))·v for n places of L frames."""
+        """softmax(rot(q)·rot(k)ᵀ/√d + bias(i, j))·v for n places of L frames, projected out."""
+        return self.to_out[0](self.found(x))
+
+    def found(self, x: Float[Tensor, "n L C"]) -> Float[Tensor, "n L C"]:
+        """The same before it is projected out."""
         freqs = frequencies(ROTARY, x.device)
         q, k = (rotate(self.split(project(x)), freqs) for project in (self.to_q, self.to_k))
         table: Any = self.time_rel_pos_bias.relative_attention_bias
         bias = table(relative_buckets(x.shape[1], x.device)).permute(2, 0, 1)
-        return self.attend(q, k, self.split(self.to_v(x)), bias)
+        v = self.split(self.to_v(x))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
 
 
 def relative_buckets(count: int, device: torch.device | None = None) -> Int[Tensor, "count count"]:

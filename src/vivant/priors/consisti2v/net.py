@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
+from .. import lean
 from ..layers import (
     Attention,
     OneTextAClip,
@@ -32,12 +33,12 @@ from ..layers import (
     frames,
     frequencies,
     heads_of,
-    project,
     read_config,
     rotate,
     tile,
     vector,
 )
+from ..lean import Pair, activated, asked, attended, fed, inferring, last, onto, project
 
 TEMPORAL_GROUPS = 32
 """Group count of the temporal convolutions, whatever `norm_num_groups` says."""
@@ -159,9 +160,9 @@ class ConsistI2VUNet(nn.Module):
             emb = emb + self.frame_stride_embedding(self._wave(stride, batch, sample.device))
         emb = emb.repeat_interleave(count, dim=0)
         text = tile(text, batch).to(self.dtype)
-        x = self.conv_in(frames(torch.cat([tile(first, batch).to(sample), sample], dim=2).to(self.dtype)))
+        x = last(self.conv_in(frames(torch.cat([tile(first, batch).to(sample), sample], dim=2).to(self.dtype))))
         x = self._through(x, emb, text, count)
-        x = self.conv_out(F.silu(self.conv_norm_out(x)))
+        x = self.conv_out(activated(self.conv_norm_out, x))
         return clips(x, count)[:, :, 1:]
 
     def _wave(self, value: Tensor | float, batch: int, device: torch.device) -> Tensor:
@@ -228,16 +229,13 @@ def _spatial(config: UNetConfig, width: int, heads: int) -> Transformer2DModel:
 class AndFirstFrame:
     """Spatial self-attention in which each frame also looks at frame 0 of its clip: K, V = [own; first]."""
 
+    first_frame = True
+
     def __call__(self, attn: Any, x: Tensor, encoder_hidden_states: None, attention_mask: None, count: int) -> Tensor:
         """`x`: (B·count, h·w, C)."""
-        q, k, v = (_split(project(x), attn.heads) for project in (attn.to_q, attn.to_k, attn.to_v))
-        k, v = (torch.cat([y, y[::count].repeat_interleave(count, dim=0)], dim=2) for y in (k, v))
-        out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale)
-        return attn.to_out[0](out.transpose(1, 2).flatten(2))
-
-
-def _split(x: Float[Tensor, "n s c"], heads: int) -> Float[Tensor, "n heads s d"]:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        q, k, v = attn.to_q(x), attn.to_k(x), attn.to_v(x)
+        k, v = (torch.cat([y, y[::count].repeat_interleave(count, dim=0)], dim=1) for y in (k, v))
+        return attn.to_out[0](attended(q, k, v, attn.heads, attn.scale))
 
 
 class TemporalConvolution(nn.Module):
@@ -254,9 +252,15 @@ class TemporalConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "BL C h w"], count: int) -> Float[Tensor, "BL C h w"]:
         """`count` frames a clip; norms see one frame at a time."""
-        y = frames(self.conv1(clips(F.silu(self.norm1(x)), count)))
-        y = frames(self.conv2(clips(F.silu(self.norm2(y)), count)))
-        return x + (1 - self.alpha.clamp(0, 1)) * y
+        y = frames(self.conv1(clips(activated(self.norm1, x), count)))
+        y = frames(self.conv2(clips(activated(self.norm2, y), count)))
+        return _blended(x, y, self.alpha)
+
+
+def _blended(x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+    """x + (1-α)·y; on a CPU y is given up."""
+    share = 1 - alpha.clamp(0, 1)
+    return y.mul_(share).add_(x) if inferring(x) else x + share * y
 
 
 class TemporalTransformer(nn.Module):
@@ -276,12 +280,28 @@ class TemporalTransformer(nn.Module):
     ) -> Float[Tensor, "BL C h w"]:
         """`count` frames a clip."""
         height, width = x.shape[2:]
+        block: Any = self.transformer_blocks[0]
+        if inferring(x) and len(self.transformer_blocks) == 1 and not block.replaced():
+            return self._in_pieces(block, last(x), text, count)
         y = clips(self.norm(x), count).permute(0, 3, 4, 2, 1).flatten(1, 2).contiguous()
         y = project(self.proj_in, y)
         for block in self.transformer_blocks:
             y = block(y, text, (height, width))
         y = project(self.proj_out, y).unflatten(1, (height, width)).permute(0, 3, 4, 1, 2).flatten(0, 1)
-        return x + (1 - self.alpha.clamp(0, 1)) * y
+        return _blended(x, y, self.alpha)
+
+    def _in_pieces(self, block: TemporalBlock, x: Tensor, text: Tensor, count: int) -> Tensor:
+        """The same, some places after the others."""
+        normed = lean.by_time(clips(self.norm(x), count))
+        around = block.around(project(self.proj_in, normed[:, 0]), (x.shape[2], x.shape[3]))
+        told = block.attn2.told(text, count)
+        share = 1 - self.alpha.clamp(0, 1)
+
+        def through(y: Tensor, clip: int, part: slice) -> Tensor:
+            seen = None if around is None else (around[0][clip, part], around[1][clip, part])
+            return project(self.proj_out, block.on(project(self.proj_in, y), lean.one(told, clip), seen)).mul_(share)
+
+        return lean.pictures(lean.over_places(normed, through, lean.by_time(clips(x, count))), x)
 
 
 class TemporalBlock(nn.Module):
@@ -303,7 +323,29 @@ class TemporalBlock(nn.Module):
         """`size`: (h, w) of the N places."""
         x = x + self.attn1.over_time(self.norm1(x), size if self.augment else None)
         x = x + self.attn2.over_words(self.norm2(x), text)
-        return x + self.ff(self.norm3(x))
+        return fed(x, self.norm3, self.ff)
+
+    def replaced(self) -> bool:
+        """Whether something has taken the place of its attentions."""
+        return "over_time" in vars(self.attn1) or "over_words" in vars(self.attn2)
+
+    def around(self, first: Float[Tensor, "B N C"], size: tuple[int, int]) -> Pair | None:
+        """Keys and values (B, N, 8, C) of each place's surround in frame 0, if they are looked at."""
+        if not self.augment:
+            return None
+        k, v = asked(first, self.norm1, self.attn1.to_k, self.attn1.to_v)
+        return _neighbours(k, size), _neighbours(v, size)
+
+    def on(self, x: Float[Tensor, "n L C"], told: Pair, around: Pair | None) -> Float[Tensor, "n L C"]:
+        """The block at some places, given what the words of their clip and their surrounds say; x is given up."""
+        q, k, v = asked(x, self.norm1, self.attn1.to_q, self.attn1.to_k, self.attn1.to_v)
+        q, k = self.attn1.turn(q), self.attn1.turn(k)
+        if around is not None:
+            k, v = torch.cat([k, around[0]], dim=1), torch.cat([v, around[1]], dim=1)
+        x = onto(x, self.attn1.to_out[0], attended(q, k, v, self.attn1.heads))
+        q = self.attn2.turn(asked(x, self.norm2, self.attn2.to_q)[0])
+        x = onto(x, self.attn2.to_out[0], attended(q, *told, self.attn2.heads))
+        return fed(x, self.norm3, self.ff)
 
 
 class RotaryAttention(Attention):
@@ -317,7 +359,8 @@ class RotaryAttention(Attention):
         self.rotary_bias = nn.Module()
         self.rotary_bias.relative_attention_bias = nn.Embedding(32, heads)
 
-    def _turn(self, x: Tensor) -> Tensor:
+    def turn(self, x: Float[Tensor, "*n L C"]) -> Float[Tensor, "*n L C"]:
+        """Its channels turned by each frame's place."""
         return rotate(x, cast(Tensor, self.rotary_emb.freqs))
 
     def over_time(self, x: Float[Tensor, "B N L C"], size: tuple[int, int] | None) -> Float[Tensor, "B N L C"]:
@@ -325,18 +368,22 @@ class RotaryAttention(Attention):
 
         Those neighbours keep position 0, frame 0's own, at which nothing turns; at the border they repeat it.
         """
-        q, k, v = self._turn(self.to_q(x)), self.to_k(x), self.to_v(x)
+        q, k, v = self.turn(self.to_q(x)), self.to_k(x), self.to_v(x)
         around = None if size is None else [_neighbours(y[:, :, 0], size) for y in (k, v)]
-        k = self._turn(k)
+        k = self.turn(k)
         if around is not None:
             k, v = torch.cat([k, around[0]], dim=2), torch.cat([v, around[1]], dim=2)
         return self.attend(*(self.split(y.flatten(0, 1)) for y in (q, k, v))).view_as(x)
 
+    def told(self, text: Float[Tensor, "B S D"], count: int) -> Pair:
+        """Keys and values of the words of clips of `count` frames."""
+        k = self.to_k(text)
+        # As trained: keys as many as frames are taken for frames.
+        return self.turn(k) if text.shape[1] == count else k, self.to_v(text)
+
     def over_words(self, x: Float[Tensor, "B N L C"], text: Float[Tensor, "B S D"]) -> Float[Tensor, "B N L C"]:
         """All places and frames of a clip over its words, as one long sequence of questions."""
-        q, k, v = self._turn(self.to_q(x)), self.to_k(text), self.to_v(text)
-        if text.shape[1] == x.shape[2]:
-            k = self._turn(k)  # as trained: keys as many as frames are taken for frames
+        q, (k, v) = self.turn(self.to_q(x)), self.told(text, x.shape[2])
         return self.attend(*(self.split(y) for y in (q.flatten(1, 2), k, v))).view_as(x)
 
 

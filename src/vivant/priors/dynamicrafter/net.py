@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...process import Video
+from .. import lean
 from ..layers import TimeConv, fast, read_config
+from ..lean import Pair, activated, asked, attended, fed, inferring, last, look, onto, project, shortcut
 
 GROUPS = 32
 TEXT_TOKENS = 77
@@ -108,7 +110,7 @@ class Attention(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         inner, source = heads * head, width if context is None else context
-        self.heads = heads
+        self.heads, self.scale = heads, head**-0.5
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_k = nn.Linear(source, inner, bias=False)
         self.to_v = nn.Linear(source, inner, bias=False)
@@ -123,19 +125,23 @@ class Attention(nn.Module):
     def forward(self, x: Float[Tensor, "N S C"], context: Context | None = None) -> Tensor:
         """to_out(A(q, text) + λ·A(q, picture)), λ = tanh(α) + 1 where it is learnt, else 1."""
         q = self.to_q(x)
-        if context is None:
-            return self.to_out(self._attend(q, self.to_k(x), self.to_v(x)))
-        out = self._attend(q, self.to_k(context.text), self.to_v(context.text))
-        if self.picture and context.picture is not None:
-            seen = self._attend(q, self.to_k_ip(context.picture), self.to_v_ip(context.picture))
-            out = out + (seen * (torch.tanh(self.alpha) + 1) if self.learnable else seen)
-        return self.to_out(out)
+        told = [(self.to_k(x), self.to_v(x))] if context is None else self.told(context)
+        return self.to_out(self.found(q, told))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Frames that share their keys, `len(k)` groups of them, ask as one long sequence."""
-        parts = (q.view(len(k), -1, q.shape[-1]), k, v)
-        split = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
-        return F.scaled_dot_product_attention(*split).transpose(1, 2).reshape(q.shape)
+    def told(self, context: Context) -> list[Pair]:
+        """Keys and values of the words, then of the picture tokens if they are looked at."""
+        pairs = [(self.to_k(context.text), self.to_v(context.text))]
+        if self.picture and context.picture is not None:
+            pairs.append((self.to_k_ip(context.picture), self.to_v_ip(context.picture)))
+        return pairs
+
+    def found(self, q: Float[Tensor, "N S I"], told: list[Pair]) -> Float[Tensor, "N S I"]:
+        """A(q, text) + λ·A(q, picture); frames that share their keys ask as one long sequence."""
+        out = attended(q, *told[0], self.heads)
+        for pair in told[1:]:
+            seen = attended(q, *pair, self.heads)
+            out = out + (seen * (torch.tanh(self.alpha) + 1) if self.learnable else seen)
+        return out
 
 
 class Block(nn.Module):
@@ -153,6 +159,16 @@ class Block(nn.Module):
         x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
+
+    def on(self, x: Float[Tensor, "N S C"], told: list[Pair] | None) -> Float[Tensor, "N S C"]:
+        """The same on a CPU, given what the context says; x is given up."""
+        x = look(x, self.attn1, self.norm1, None)
+        if told is None:
+            x = look(x, self.attn2, self.norm2, None)
+        else:
+            q = asked(x, self.norm2, self.attn2.to_q)[0]
+            x = onto(x, self.attn2.to_out[0], self.attn2.found(q, told))
+        return fed(x, self.norm3, self.ff)
 
 
 class SpatialTransformer(nn.Module):
@@ -175,10 +191,26 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C h w"], context: Context) -> Tensor:
         """N is clips × frames, frames fastest."""
+        if inferring(x):
+            return self._in_pieces(last(x), context)
         tokens = _project(self.proj_in, self.norm(x).flatten(2), self.linear)
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
         return x + _unproject(self.proj_out, tokens, self.linear).unflatten(2, x.shape[-2:])
+
+    def _in_pieces(self, x: Tensor, context: Context) -> Tensor:
+        """The same, some frames after the others."""
+        blocks: Any = self.transformer_blocks
+        told = [block.attn2.told(context) for block in blocks]
+        clips = len(context.text)
+
+        def through(here: Tensor, clip: int, part: slice) -> Tensor:
+            y = project(self.proj_in, lean.tokens(self.norm(here)))
+            for block, pairs in zip(blocks, told, strict=True):
+                y = block.on(y, [_of(pair, clip, part, clips, len(x)) for pair in pairs])
+            return project(self.proj_out, y).add_(lean.tokens(here))
+
+        return lean.pictures(lean.over_frames(x, clips, through), x)
 
 
 class TemporalTransformer(nn.Module):
@@ -195,6 +227,8 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Float[Tensor, "N C h w"], clips: int) -> Tensor:
         """N is clips × frames, frames fastest; the norm sees all frames of a clip at once."""
         video = _clips(x, clips)
+        if inferring(x):
+            return self._in_pieces(last(x), clips)
         places = self.norm(video).permute(0, 3, 4, 1, 2).flatten(0, 2)
         tokens = _project(self.proj_in, places, self.linear)
         for block in self.transformer_blocks:
@@ -202,6 +236,18 @@ class TemporalTransformer(nn.Module):
         out = _unproject(self.proj_out, tokens, self.linear)
         out = out.unflatten(0, (clips, *x.shape[-2:])).permute(0, 4, 3, 1, 2)
         return x + out.flatten(0, 1)
+
+    def _in_pieces(self, x: Tensor, clips: int) -> Tensor:
+        """The same, some places after the others."""
+
+        def through(y: Tensor, clip: int, part: slice) -> Tensor:
+            y = project(self.proj_in, y)
+            for block in self.transformer_blocks:
+                y = block.on(y, None)  # type: ignore[operator]
+            return project(self.proj_out, y)
+
+        video = _clips(x, clips)
+        return lean.pictures(lean.over_places(lean.by_time(self.norm(video)), through, lean.by_time(video)), x)
 
 
 class TemporalConv(nn.Module):
@@ -217,8 +263,9 @@ class TemporalConv(nn.Module):
         """Same shape."""
         out = x
         for stage in self.children():
-            out = stage(out)
-        return x + out
+            layers: Any = stage
+            out = layers[-1](activated(layers[0], out))
+        return shortcut(None, x, out)
 
 
 class ResBlock(nn.Module):
@@ -234,8 +281,11 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C h w"], emb: Float[Tensor, "N E"], clips: int) -> Tensor:
         """N is clips × frames, frames fastest."""
-        h = self.in_layers(x) + self.emb_layers(emb)[..., None, None]
-        h = self.skip_connection(x) + self.out_layers(h)
+        x = last(x)
+        h: Tensor = self.in_layers[-1](activated(self.in_layers[0], x))
+        h = h + self.emb_layers(emb)[..., None, None]
+        h = self.out_layers[-1](activated(self.out_layers[0], h))
+        h = shortcut(self.skip_connection if isinstance(self.skip_connection, nn.Conv2d) else None, x, h)
         if self.temopral_conv is None:
             return h
         return self.temopral_conv(_clips(h, clips)).transpose(1, 2).flatten(0, 1)
@@ -338,7 +388,7 @@ class DynamiCrafterUNet(nn.Module):
         clips, frames = x.shape[0], x.shape[2]
         emb = self._embed(timesteps, fs, clips).repeat_interleave(frames, dim=0)
         tokens = dealt(context.to(self.dtype), frames)
-        h = x.to(self.dtype).transpose(1, 2).flatten(0, 1)
+        h = last(x.to(self.dtype).transpose(1, 2).flatten(0, 1))
         skips: list[Tensor] = []
         for i, stage in enumerate(self.input_blocks):
             h = _run(stage, h, emb, tokens, clips)
@@ -372,6 +422,15 @@ def dealt(context: Float[Tensor, "B K D"], frames: int) -> Context:
     if picture.shape[1] == FRAME_TOKENS * frames:
         picture = picture.unflatten(1, (frames, FRAME_TOKENS)).flatten(0, 1)
     return Context(text, picture if picture.shape[1] else None)
+
+
+def _of(pair: Pair, clip: int, part: slice, clips: int, frames: int) -> Pair:
+    """What some frames of a clip are told: that is each frame's own, or their clip's."""
+    if len(pair[0]) == clips:
+        return lean.one(pair, clip)
+    first = clip * (frames // clips)
+    here = slice(first + part.start, first + part.stop)
+    return pair[0][here], pair[1][here]
 
 
 def _run(

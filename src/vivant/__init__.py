@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .pipeline import Result, animate, rerun
     from .shot import Arrow, Controls, Region, Shot
 
-__version__ = "0.3.0"
+__version__ = "0.3.1"
 
 _HOMES = {
     **dict.fromkeys(("animate", "rerun", "Result"), "pipeline"),

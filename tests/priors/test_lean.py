@@ -51,7 +51,7 @@ def spatial(linear: bool, own: Any = None) -> Any:
     return model
 
 
-def compare(layer: Any, *args: Tensor, **kwargs: Any) -> None:
+def assert_same(layer: Any, *args: Tensor, **kwargs: Any) -> None:
     """The turned layer says what the layer says, and leaves what it was given alone."""
     quick = fast(nn.Sequential(copy.deepcopy(layer)))[0]
     assert type(quick) is not type(layer)
@@ -70,13 +70,13 @@ def compare(layer: Any, *args: Tensor, **kwargs: Any) -> None:
 def test_resnet(out: int, last: bool) -> None:
     x = drawn(3, 32, 5, 6)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
-    compare(
+    assert_same(
         made(ResnetBlock2D, in_channels=32, out_channels=out, temb_channels=7, output_scale_factor=2), x, drawn(3, 7)
     )
 
 
 def test_convolutions_over_time() -> None:
-    compare(made(TemporalConvLayer, 32, 32, dropout=0.1), drawn(10, 32, 3, 4), num_frames=5)
+    assert_same(made(TemporalConvLayer, 32, 32, dropout=0.1), drawn(10, 32, 3, 4), num_frames=5)
 
 
 def test_dropout_stays_where_a_network_trains() -> None:
@@ -88,19 +88,19 @@ def test_dropout_stays_where_a_network_trains() -> None:
 @pytest.mark.parametrize("size", [(3, 4), (7, 9)])
 @pytest.mark.parametrize("linear", [True, False])
 def test_transformer_within_frames(linear: bool, size: tuple[int, int]) -> None:
-    compare(spatial(linear), drawn(10, 32, *size), encoder_hidden_states=drawn(2, 6, 12), return_dict=False)
+    assert_same(spatial(linear), drawn(10, 32, *size), encoder_hidden_states=drawn(2, 6, 12), return_dict=False)
 
 
 @pytest.mark.parametrize("size", [(3, 4), (7, 9)])
 def test_every_frame_also_sees_the_first_of_its_clip(size: tuple[int, int]) -> None:
     how = {"encoder_hidden_states": drawn(2, 6, 12), "return_dict": False, "cross_attention_kwargs": {"count": 5}}
-    compare(spatial(True, AndFirstFrame()), drawn(10, 32, *size), **how)
+    assert_same(spatial(True, AndFirstFrame()), drawn(10, 32, *size), **how)
 
 
 @pytest.mark.parametrize("size", [(3, 4), (1, 1), (7, 9)])
 def test_transformer_over_time(size: tuple[int, int]) -> None:
     model = made(TransformerTemporalModel, 2, 16, in_channels=32)
-    compare(model, drawn(10, 32, *size), num_frames=5, return_dict=False)
+    assert_same(model, drawn(10, 32, *size), num_frames=5, return_dict=False)
 
 
 def test_an_attention_that_was_replaced_is_asked() -> None:

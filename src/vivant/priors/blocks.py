@@ -19,7 +19,7 @@ from .lean import (
     Pair,
     activated,
     add_fed,
-    by_time,
+    along,
     ends,
     fed,
     gated,
@@ -27,7 +27,6 @@ from .lean import (
     look,
     one,
     over_frames,
-    over_places,
     own,
     pictures,
     pieces,
@@ -49,7 +48,7 @@ class InPieces(FeedForward):
         flat = x.flatten(0, -2)
         out = flat.new_zeros(len(flat), outer.out_features)
         for rows in pieces(len(flat), 1):
-            add_fed(out[rows], flat[rows], inner, outer, outer.in_features)
+            add_fed(out[rows], flat[rows], inner, outer)
         return out.view(*x.shape[:-1], -1)
 
 
@@ -124,16 +123,7 @@ class Temporal(TransformerTemporalModel):
         x = hidden_states
         if not inferring(x):
             return super().forward(x, num_frames=num_frames, **more)
-
-        def through(y: Tensor, clip: int, part: slice) -> Tensor:
-            y = project(self.proj_in, y)
-            for block in self.transformer_blocks:
-                y = block.on(y)  # type: ignore[operator]
-            return project(self.proj_out, y)
-
-        x = last(x)
-        clips = x.unflatten(0, (-1, num_frames)).transpose(1, 2)
-        return (pictures(over_places(by_time(self.norm(clips)), through, by_time(clips)), x),)
+        return (along(self, x, num_frames, lambda block, y: block.on(y)),)
 
 
 KINDS: dict[type[nn.Module], type[nn.Module]] = {

@@ -36,16 +36,22 @@ class Attention(nn.Module):
         """Channels to heads; a view, not a copy."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def attend(
+    def joined(
         self,
         q: Float[Tensor, "n heads s d"],
         k: Float[Tensor, "n heads r d"],
         v: Float[Tensor, "n heads r d"],
         bias: Float[Tensor, "heads s r"] | None = None,
     ) -> Float[Tensor, "n s c"]:
+        """The attended values, heads joined."""
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+
+    def attend(
+        self, q: Float[Tensor, "n heads s d"], k: Float[Tensor, "n heads r d"], v: Float[Tensor, "n heads r d"]
+    ) -> Float[Tensor, "n s c"]:
         """The attended values, heads joined and projected out."""
-        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.to_out[0](out.transpose(1, 2).flatten(2))
+        out: Tensor = self.to_out[0](self.joined(q, k, v))
+        return out
 
     def over(self, x: Float[Tensor, "n s c"], context: Float[Tensor, "n r e"]) -> Float[Tensor, "n s c"]:
         """Plain attention of `x` over `context`."""
@@ -112,7 +118,7 @@ def rotate(x: Float[Tensor, "*n s c"], freqs: Float[Tensor, " half"]) -> Float[T
     turned = 2 * freqs.shape[0]
     angle = torch.arange(x.shape[-2], device=x.device).float()[:, None] * freqs.float()
     if winograd.inferring(x) and x.dtype == torch.float32:
-        out = x.contiguous() if not x.is_contiguous() else x.clone()
+        out = x.clone(memory_format=torch.contiguous_format)
         torch.view_as_complex(out[..., :turned].unflatten(-1, (-1, 2))).mul_(torch.polar(torch.ones_like(angle), angle))
         return out
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)

@@ -91,12 +91,12 @@ def into(out: Float[Tensor, "n d"], x: Float[Tensor, "n c"], weight: Tensor, bia
 
 def attended(
     q: Float[Tensor, "n s c"], k: Float[Tensor, "m r c"], v: Float[Tensor, "m r c"], heads: int,
-    scale: float | None = None, bias: Float[Tensor, "heads s r"] | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "n s c"]:  # fmt: skip
-    """softmax(q·kᵀ·scale + bias)·v, heads joined; sequences that share their keys, m groups of them, ask as one."""
+    """softmax(q·kᵀ·scale)·v, heads joined; sequences that share their keys, m groups of them, ask as one."""
     grouped = q if len(q) == len(k) else q.reshape(len(k), -1, q.shape[-1])
     a, b, c = (y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in (grouped, k, v))
-    return F.scaled_dot_product_attention(a, b, c, attn_mask=bias, scale=scale).transpose(1, 2).reshape(q.shape)
+    return F.scaled_dot_product_attention(a, b, c, scale=scale).transpose(1, 2).reshape(q.shape)
 
 
 def onto(x: Float[Tensor, "*n c"], layer: Any, y: Float[Tensor, "*n d"]) -> Float[Tensor, "*n c"]:
@@ -112,22 +112,20 @@ def onto(x: Float[Tensor, "*n c"], layer: Any, y: Float[Tensor, "*n d"]) -> Floa
 
 def fed(x: Float[Tensor, "*n c"], norm: nn.Module, ff: FeedForward) -> Float[Tensor, "*n c"]:
     """x + ff(norm(x)); on a CPU x is given up."""
-    if not (inferring(x) and own(ff) and x.is_contiguous() and gated(ff)):
+    if not (inferring(x) and x.is_contiguous() and gated(ff) and all(own(layer) for layer in (ff, *ends(ff)))):
         return x + ff(norm(x))
-    inner, outer = ends(ff)
-    if not (own(inner) and own(outer)):
-        return x + ff(norm(x))
-    flat, wide = x.view(-1, x.shape[-1]), outer.in_features
+    flat = x.view(-1, x.shape[-1])
     for rows in pieces(len(flat), 1):
         part = flat[rows]
-        add_fed(part, norm(part), inner, outer, wide)
+        add_fed(part, norm(part), *ends(ff))
     return x
 
 
-def add_fed(x: Float[Tensor, "n c"], y: Float[Tensor, "n c"], inner: Any, outer: Any, wide: int) -> None:
+def add_fed(x: Float[Tensor, "n c"], y: Float[Tensor, "n c"], inner: Any, outer: Any) -> None:
     """x ← x + outer(value·gelu(gate)), value and gate the halves of inner(y), some of their channels after the others."""
     if outer.bias is not None:
         x.add_(outer.bias)
+    wide = outer.in_features
     for i in range(0, wide, COLUMNS):
         here = slice(i, min(i + COLUMNS, wide))
         value, gate = (
@@ -178,8 +176,9 @@ def look(
     else:
         q, k, v = asked(x, norm, attn.to_q, attn.to_k, attn.to_v)
     if first is not None:
-        k0, v0 = first[attn] if attn in first else first.setdefault(attn, (k[:1].clone(), v[:1].clone()))
-        k, v = (torch.cat([y, y0.expand_as(y)], 1) for y, y0 in ((k, k0), (v, v0)))
+        if attn not in first:
+            first[attn] = k[:1].clone(), v[:1].clone()
+        k, v = (torch.cat([y, y0.expand_as(y)], 1) for y, y0 in zip((k, v), first[attn], strict=True))
     return onto(x, attn.to_out[0], attended(q, k, v, attn.heads, attn.scale))
 
 
@@ -208,6 +207,25 @@ def over_places(
             found = through(x[clip, :, part].transpose(0, 1).contiguous(), clip, part)
             torch.add(add[clip, :, part], found.transpose(0, 1), out=out[clip, :, part])
     return out
+
+
+def along(
+    model: Any, x: Float[Tensor, "BL C h w"], count: int, on: Callable[[Any, Tensor], Tensor]
+) -> Float[Tensor, "BL C h w"]:
+    """A transformer over the `count` frames of each place, its norm over whole clips: x + proj_out(blocks(proj_in(norm(x)))).
+
+    `on`: a block on tokens (places, L, C) that are given up.
+    """
+    x = last(x)
+    clips = x.unflatten(0, (-1, count)).transpose(1, 2)
+
+    def through(y: Tensor, clip: int, part: slice) -> Tensor:
+        y = project(model.proj_in, y)
+        for block in model.transformer_blocks:
+            y = on(block, y)
+        return project(model.proj_out, y)
+
+    return pictures(over_places(by_time(model.norm(clips)), through, by_time(clips)), x)
 
 
 def pictures(x: Float[Tensor, "*n P C"], like: Float[Tensor, "BL C h w"]) -> Float[Tensor, "BL C h w"]:

@@ -18,7 +18,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import DownBlock2D, UpBlock2D
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...process import Video
 from .. import lean
@@ -311,8 +310,7 @@ class TemporalAttention(Attention):
         q, k = (rotate(self.split(project(x)), freqs) for project in (self.to_q, self.to_k))
         table: Any = self.time_rel_pos_bias.relative_attention_bias
         bias = table(relative_buckets(x.shape[1], x.device)).permute(2, 0, 1)
-        v = self.split(self.to_v(x))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+        return self.joined(q, k, self.split(self.to_v(x)), bias)
 
 
 def relative_buckets(count: int, device: torch.device | None = None) -> Int[Tensor, "count count"]:

@@ -226,9 +226,9 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C h w"], clips: int) -> Tensor:
         """N is clips × frames, frames fastest; the norm sees all frames of a clip at once."""
-        video = _clips(x, clips)
         if inferring(x):
-            return self._in_pieces(last(x), clips)
+            return lean.along(self, x, len(x) // clips, lambda block, y: block.on(y, None))
+        video = _clips(x, clips)
         places = self.norm(video).permute(0, 3, 4, 1, 2).flatten(0, 2)
         tokens = _project(self.proj_in, places, self.linear)
         for block in self.transformer_blocks:
@@ -236,18 +236,6 @@ class TemporalTransformer(nn.Module):
         out = _unproject(self.proj_out, tokens, self.linear)
         out = out.unflatten(0, (clips, *x.shape[-2:])).permute(0, 4, 3, 1, 2)
         return x + out.flatten(0, 1)
-
-    def _in_pieces(self, x: Tensor, clips: int) -> Tensor:
-        """The same, some places after the others."""
-
-        def through(y: Tensor, clip: int, part: slice) -> Tensor:
-            y = project(self.proj_in, y)
-            for block in self.transformer_blocks:
-                y = block.on(y, None)  # type: ignore[operator]
-            return project(self.proj_out, y)
-
-        video = _clips(x, clips)
-        return lean.pictures(lean.over_places(lean.by_time(self.norm(video)), through, lean.by_time(video)), x)
 
 
 class TemporalConv(nn.Module):
